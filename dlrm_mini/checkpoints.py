@@ -1,0 +1,116 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+Model, optimizer, learning-rate schedule, sampler and random state go into one file. It is written
+beside its target and renamed, so a run killed at any moment leaves the previous one whole; it is
+read with `weights_only=True`, so a file from a stranger cannot run code.
+"""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrm_mini.datasets.batches import Loader
+from dlrm_mini.errors import UserError
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors, numbers, strings, lists, dicts) to `path`, all or nothing.
+
+    Raises:
+        UserError: the file cannot be written (disk full, no permission); `path` keeps what it held.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"the checkpoint {path} could not be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of this course.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint at {path}. Train first, or name another file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0]}). "
+            "It may be cut short or of another program: delete it and train again."
+        ) from error
+    if not isinstance(content, dict) or "model" not in content:
+        raise UserError(f"{path} holds no model: expected a checkpoint written by dlrm-mini.")
+    return content
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
+    """Copy `weights` into `model` after comparing names and shapes.
+
+    Raises:
+        UserError: the weights are another model's; names the first difference, changes nothing.
+    """
+    mine = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(mine.keys() | theirs.keys()):
+        if mine.get(name) != theirs.get(name):
+            found = f"shape {theirs[name]}" if name in theirs else "nothing of that name"
+            wanted = f"shape {mine[name]}" if name in mine else "no such tensor"
+            raise UserError(
+                f"the checkpoint {source} is of another model: for {name!r} it holds {found}, "
+                f"{type(model).__name__} expects {wanted}. "
+                "Build the model with the sizes it was trained with, or train again."
+            )
+    model.load_state_dict(weights)
+
+
+class Run:
+    """The moving parts of one training run, saved and restored together."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loader: Loader,
+        schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.loader, self.schedule = model, optimizer, loader, schedule
+
+    def save(self, path: Path, extra: dict[str, Any]) -> None:
+        """Write all parts, the random state and `extra` to `path`."""
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loader": self.loader.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "extra": extra,
+        }
+        save(path, content)
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Restore all parts from `path` and return the `extra` that was saved with them."""
+        content = load(path)
+        load_weights(self.model, content["model"], path)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.loader.load_state_dict(content["loader"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(content["schedule"])
+        torch.set_rng_state(content["rng"])
+        if content["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(content["cuda_rng"])
+        extra: dict[str, Any] = content["extra"]
+        return extra

@@ -1,0 +1,132 @@
+"""The commands. `python -m dlrm_mini --help` lists them; `make` has the same names.
+
+Standard library only at the top: a command finds or makes its environment first, then imports.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from dlrm_mini import bootstrap
+from dlrm_mini.errors import UserError
+from dlrm_mini.paths import checkout, course_file
+
+MEASUREMENTS = ("ratings-search", "ratings-ladder")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    try:
+        python = bootstrap.interpreter()
+        if options.command == "setup":
+            print(f"Ready. Every command finds the environment by itself; its Python is {python}")
+            return 0
+        if python != _this_python():
+            return subprocess.call([str(python), "-m", "dlrm_mini", *words])
+        return int(options.action(options) or 0)
+    except UserError as error:
+        print(f"dlrm-mini: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndlrm-mini: stopped; nothing half-written is left behind.", file=sys.stderr)
+        return 130
+
+
+def _this_python() -> object:
+    from pathlib import Path
+
+    return Path(sys.executable)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dlrm_mini",
+        description="dlrm-mini: recommendation models from matrix factorization to DLRM.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help_: str, action: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_, description=help_)
+        sub.set_defaults(action=action)
+        return sub
+
+    run = command("run", "execute every chapter, write build/html, print the results", _run)
+    run.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters, such as 02")
+    command("lab", "open JupyterLab on chapter 00", _lab)
+    test = command("test", "run all tests", _test)
+    test.add_argument("rest", nargs=argparse.REMAINDER, help="handed on to pytest")
+    command("setup", "make the environment and stop", None)
+    command("check", "say line by line whether this environment is right", _check)
+    data = command("data", "say which data is there, from where, verified or not", _data)
+    data.add_argument("--fetch", action="store_true", help="fetch what is missing first")
+    notebooks = command("notebooks", "re-execute chapters and rewrite them in place", _notebooks)
+    notebooks.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters")
+    edit = command("edit", "edit a chapter as text in $EDITOR, then write it back", _edit)
+    edit.add_argument("chapter", metavar="NN")
+    measure = command("measure", "compute what a chapter cannot hold, and record it", _measure)
+    measure.add_argument("what", choices=MEASUREMENTS)
+    command("bench", "measure this project beside its peers, into build/bench.json", _bench)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from dlrm_mini.course.run import run_course
+
+    return run_course(options.chapters or None)
+
+
+def _lab(_: argparse.Namespace) -> int:
+    first = course_file("notebooks/00_start_here.ipynb")
+    root_user = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "jupyterlab", *root_user, str(first)]
+    return subprocess.call(command, cwd=first.parent.parent)
+
+
+def _test(options: argparse.Namespace) -> int:
+    return subprocess.call([sys.executable, "-m", "pytest", *options.rest], cwd=checkout())
+
+
+def _check(_: argparse.Namespace) -> int:
+    from dlrm_mini import environment
+
+    lines = environment.check()
+    print(environment.report(lines, versions=True))
+    return 0 if all(line.ok for line in lines) else 1
+
+
+def _data(options: argparse.Namespace) -> int:
+    from dlrm_mini.datasets import movielens, sources
+
+    if options.fetch:
+        movielens.load()
+    print(sources.describe_status())
+    return 0
+
+
+def _notebooks(options: argparse.Namespace) -> int:
+    from dlrm_mini.course.writer import rewrite_course
+
+    return rewrite_course(options.chapters or None)
+
+
+def _edit(options: argparse.Namespace) -> int:
+    from dlrm_mini.course.edit import edit
+
+    edit(options.chapter)
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from dlrm_mini.ladders import ratings
+
+    commands = {"ratings-search": ratings.search, "ratings-ladder": ratings.ladder}
+    print(commands[options.what](progress=True))
+    return 0
+
+
+def _bench(_: argparse.Namespace) -> int:
+    return subprocess.call([sys.executable, "-m", "benchmarks"], cwd=checkout())

@@ -1,0 +1,50 @@
+"""Where things are: the checkout, the data folder, the files the course ships.
+
+Standard library only: the set-up runs before anything is installed.
+"""
+
+import os
+from pathlib import Path
+
+from dlrm_mini.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def checkout() -> Path | None:
+    """The repository this package runs from, or None when it was installed from a wheel."""
+    root = PACKAGE.parent
+    is_course = (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir()
+    return root if is_course else None
+
+
+def data_dir() -> Path:
+    """Where data sets are: `DLRM_MINI_DATA`, else the checkout's `data/`, else a cache folder."""
+    if chosen := os.environ.get("DLRM_MINI_DATA"):
+        return Path(chosen).expanduser().resolve()
+    root = checkout()
+    return root / "data" if root else Path.home() / ".cache" / "dlrm_mini"
+
+
+def build_dir() -> Path:
+    """Where things that can be made again go: `build/` in the checkout, else in this folder."""
+    return (checkout() or Path.cwd()) / "build"
+
+
+def course_file(name: str) -> Path:
+    """A file or folder the course ships, in a checkout or in an installed wheel.
+
+    Args:
+        name: the path inside the repository, with forward slashes.
+
+    Raises:
+        UserError: when it is in neither place.
+    """
+    places = [root / name for root in (checkout(), PACKAGE / "_course_files") if root is not None]
+    for place in places:
+        if place.exists():
+            return place
+    raise UserError(
+        f"{name} is not part of this installation (looked at {', '.join(map(str, places))}). "
+        "Clone the repository, or reinstall the package."
+    )

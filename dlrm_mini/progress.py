@@ -1,0 +1,37 @@
+"""A progress bar that suits its reader: a notebook, a terminal, a log file, or nobody."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm.auto import tqdm
+from tqdm.std import tqdm as text_tqdm
+
+
+def shown() -> bool:
+    """False when `DLRM_MINI_PROGRESS=off`, as it is where a notebook's outputs are compared."""
+    return os.environ.get("DLRM_MINI_PROGRESS", "on").lower() not in ("off", "0", "no")
+
+
+def bar(
+    items: Iterable[Any] | None = None,
+    *,
+    total: int | None = None,
+    desc: str = "",
+    unit: str = "it",
+    disable: bool = False,
+    **keywords: Any,
+) -> Any:
+    """A tqdm bar over `items` (or one to `update` by hand), the same call everywhere.
+
+    In a notebook it is a widget, in a terminal it redraws itself, and in a log (standard error is
+    no terminal) it writes a line at most every ten seconds.
+    """
+    silent = disable or not shown()
+    keywords |= {"total": total, "desc": desc, "unit": unit, "disable": silent, "leave": False}
+    in_notebook = "ipykernel" in sys.modules
+    if in_notebook or sys.stderr.isatty():
+        return tqdm(items, **keywords)
+    lines = "{desc}: {n_fmt}/{total_fmt} {unit} after {elapsed} {postfix}\n"
+    return text_tqdm(items, mininterval=10, bar_format=lines, ascii=True, **keywords)
