@@ -39,18 +39,19 @@ class Claim:
 
 
 _PAPER, _NOTE = "Naumov et al. 2019", "the note this course grew from"
+_KOREN = "Koren, Bell and Volinsky 2009"
 CLAIMS: dict[str, Claim] = {
     "long-tail": Claim("A few items get most of the ratings", "folklore, after Zipf", "01"),
     "biases-first": Claim(
         "Most of what can be predicted about a rating is who rates and what is rated, "
         "before any interaction of the two",
-        "Koren, Bell and Volinsky 2009",
+        _KOREN,
         "01",
     ),
     "embedding": Claim(
         "A categorical feature is an embedding, which generalises latent factors", _PAPER, "02"
     ),
-    "factors": Claim("Two vectors and a dot product predict better than biases", _PAPER, "02"),
+    "factors": Claim("Two vectors and a dot product predict better than biases", _KOREN, "02"),
     "fm": Claim("A factorization machine lets any feature interact with any other", _PAPER, "03"),
     "mlp": Claim("An MLP can learn the interaction by itself", "He et al. 2017 (NCF)", "04"),
     "dlrm": Claim(

@@ -16,7 +16,7 @@ ROOMS = [
     {"datasets", "metrics"},
     {"models"},
     {"training", "checkpoints", "claims", "measurements"},
-    {"plots"},
+    {"plots", "pictures"},
     {"ladders", "environment"},
     {"widgets"},
     {"course"},

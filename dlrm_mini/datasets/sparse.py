@@ -1,0 +1,179 @@
+"""Sparse features: named ids, one a row or several, as tensors.
+
+Sparse features are jagged: one row may hold one movie but three genres. The lists are kept end to
+end in one tensor of ids, with a second tensor that says where each list (a *bag*) begins: the
+convention of `torch.nn.functional.embedding_bag`, one feature after the other as in TorchRec's
+KeyedJaggedTensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dlrm_mini.errors import UserError
+
+Column = Tensor | tuple[Tensor, Tensor]
+
+
+def expect(name: str, tensor: Tensor, dtype: torch.dtype, ndim: int) -> None:
+    """Raise a UserError unless `tensor` has this dtype and number of dimensions."""
+    if tensor.dtype != dtype or tensor.ndim != ndim:
+        raise UserError(
+            f"{name} is a {tensor.ndim}-dimensional tensor of {tensor.dtype}, shape "
+            f"{tuple(tensor.shape)}; expected {ndim} dimension(s) of {dtype}."
+        )
+
+
+def _expect_offsets(name: str, offsets: Tensor, n_values: int) -> None:
+    """Raise a UserError unless `offsets` climbs from 0 to the number of ids."""
+    first, last = int(offsets[0]), int(offsets[-1])
+    if first != 0 or last != n_values or bool((offsets[1:] < offsets[:-1]).any()):
+        raise UserError(
+            f"The offsets of {name} run from {first} to {last} for {n_values} ids; expected them "
+            f"to begin at 0, never to fall, and to end at {n_values}."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFeatures:
+    """F named lists of ids for each of B rows, feature-major.
+
+    The bag of feature f and row b is `values[offsets[f * B + b] : offsets[f * B + b + 1]]`.
+
+    Args:
+        names: the F features, at least one.
+        values: (V,) int64, all ids; feature 0's B bags come first.
+        offsets: (F * B + 1,) int64, where each bag begins, and V at the end.
+
+    Raises:
+        UserError: when the parts do not fit together.
+
+    Example:
+        >>> ids = torch.tensor([7, 3])
+        >>> genres = torch.tensor([0, 4, 5]), torch.tensor([0, 2, 3])  # row 0: {0, 4}, row 1: {5}
+        >>> sparse = SparseFeatures.from_columns({"item": ids, "genres": genres})
+        >>> sparse.lengths()
+        tensor([[1, 1],
+                [2, 1]])
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    offsets: Tensor
+
+    def __post_init__(self) -> None:
+        expect("values", self.values, torch.int64, 1)
+        expect("offsets", self.offsets, torch.int64, 1)
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise UserError(f"The feature names are {self.names}; expected one or more, each once.")
+        if not len(self.offsets) or (len(self.offsets) - 1) % len(self.names):
+            raise UserError(
+                f"{len(self.offsets)} offsets cannot be shared by {len(self.names)} features; "
+                "expected features * rows + 1 of them."
+            )
+        if self.offsets.device.type == "cpu":  # elsewhere, looking would make the host wait
+            _expect_offsets("the sparse features", self.offsets, len(self.values))
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Column]) -> SparseFeatures:
+        """Put columns together, one per feature, in the order of the mapping.
+
+        Args:
+            columns: a column is (N,) int64 ids, one a row, or a pair of (V,) ids and (N + 1,)
+                offsets.
+
+        Raises:
+            UserError: when a column has the wrong dtype or offsets, or columns differ in length.
+        """
+        values, lengths, sizes = [], [], {}
+        for name, column in columns.items():
+            ids, offsets = column if isinstance(column, tuple) else (column, None)
+            expect(f"The ids of feature '{name}'", ids, torch.int64, 1)
+            if offsets is None:
+                lengths.append(torch.ones_like(ids))
+            else:
+                expect(f"The offsets of feature '{name}'", offsets, torch.int64, 1)
+                if not len(offsets):
+                    raise UserError(f"Feature '{name}' has no offsets; expected rows + 1.")
+                _expect_offsets(f"feature '{name}'", offsets, len(ids))
+                lengths.append(offsets.diff())
+            values.append(ids)
+            sizes[name] = len(lengths[-1])
+        if len(set(sizes.values())) != 1:
+            raise UserError(
+                f"The features have these numbers of rows: {sizes}; expected one number."
+            )
+        ends = torch.cat(lengths).cumsum(0)
+        return cls(tuple(columns), torch.cat(values), torch.cat([ends.new_zeros(1), ends]))
+
+    @property
+    def batch_size(self) -> int:
+        """B, the number of rows."""
+        return (len(self.offsets) - 1) // len(self.names)
+
+    def lengths(self) -> Tensor:
+        """Ids in each bag, (F, B) int64."""
+        return self.offsets.diff().view(len(self.names), self.batch_size)
+
+    @cached_property
+    def _one_hot(self) -> bool:
+        """Whether every bag of every feature holds exactly one id."""
+        n_bags = len(self.offsets) - 1
+        return len(self.values) == n_bags and bool((self.offsets.diff() == 1).all())
+
+    def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
+        """The ids (V_f,) and offsets (B + 1,) of one feature, as `embedding_bag` wants them."""
+        if name not in self.names:
+            raise UserError(f"There is no feature '{name}'; there are {', '.join(self.names)}.")
+        first = self.names.index(name) * self.batch_size
+        if self._one_hot:
+            rows = slice(first, first + self.batch_size)
+            return self.values[rows], self.offsets[: self.batch_size + 1]
+        offsets = self.offsets[first : first + self.batch_size + 1]
+        return self.values[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+    def ids(self, name: str) -> Tensor:
+        """The ids (B,) of a feature that has exactly one a row.
+
+        Raises:
+            UserError: when a row of this feature has none or several.
+        """
+        values, offsets = self[name]
+        if not self._one_hot:
+            lengths = offsets.diff()
+            if bool((lengths != 1).any()):
+                row = int((lengths != 1).nonzero()[0])
+                raise UserError(
+                    f"Row {row} of feature '{name}' has {int(lengths[row])} ids; expected exactly "
+                    f"one a row. Use sparse['{name}'], which gives ids and offsets."
+                )
+        return values
+
+    def select(self, rows: Tensor) -> SparseFeatures:
+        """The same features for these rows, (b,) int64, in this order; a row may come twice."""
+        n_features, n_rows = len(self.names), self.batch_size
+        if self._one_hot:
+            chosen = self.values.view(n_features, n_rows)[:, rows].reshape(-1)
+            offsets = torch.arange(len(chosen) + 1, device=chosen.device)
+            return SparseFeatures(self.names, chosen, offsets)
+        starts = self.offsets[:-1].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
+        ends = self.offsets[1:].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
+        lengths = ends - starts
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        # Where each id comes from: its bag's old place, minus the bag's new place, plus its own.
+        total = int(offsets[-1])
+        source = torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=total)
+        source += torch.arange(total, device=source.device)
+        return SparseFeatures(self.names, self.values[source], offsets)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseFeatures:
+        """The same features on another device."""
+        values = self.values.to(device, non_blocking=non_blocking)
+        return SparseFeatures(
+            self.names, values, self.offsets.to(device, non_blocking=non_blocking)
+        )
