@@ -114,10 +114,10 @@ def _notebooks(options: argparse.Namespace) -> int:
 
 
 def _edit(options: argparse.Namespace) -> int:
-    from dlrm_mini.course.edit import edit
+    from dlrm_mini.course.edit import edit, enable_nbdime
 
-    edit(options.chapter)
-    return 0
+    enable_nbdime()
+    return edit(options.chapter)
 
 
 def _measure(options: argparse.Namespace) -> int:

@@ -40,7 +40,8 @@ def course_file(name: str) -> Path:
     Raises:
         UserError: when it is in neither place.
     """
-    places = [root / name for root in (checkout(), PACKAGE.parent / "dlrm_mini_files") if root is not None]
+    roots = (checkout(), PACKAGE.parent / "dlrm_mini_files")
+    places = [root / name for root in roots if root is not None]
     for place in places:
         if place.exists():
             return place

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from dlrm_mini import style
@@ -26,48 +27,45 @@ def ladder(
     prediction: float | None = None,
     start: float | None = None,
 ) -> Figure:
-    """Models one above the other, best at the bottom: a bar each, its spread, the published lines.
+    """Models one above the other: a dot each with its spread, and the published lines.
 
     Args:
         rungs: name -> (mean, standard deviation over seeds; 0 when there is nothing to vary).
         xlabel: the metric with its unit and split.
         title: what the picture shows.
-        literature: name -> value, drawn as dashed lines.
+        literature: name -> value, drawn as dashed lines, named above the rungs.
         prediction: the reader's guess, drawn as a star on the last rung.
-        start: where the axis begins; bars are measured from there, so it is written on the axis.
+        start: where the axis begins; a little left of the smallest value when None.
     """
-    picture, axes = figure(8.0, 1.3 + 0.42 * len(rungs) + (0.5 if literature else 0))
-    names, pairs = list(rungs), list(rungs.values())
-    means, spreads = np.array([m for m, _ in pairs]), np.array([s for _, s in pairs])
-    left = float(means.min() * 0.97) if start is None else start
-    colours = [style.BLUE] * (len(names) - 1) + [style.ORANGE]
-    axes.barh(names, means - left, left=left, color=colours, height=0.62, xerr=spreads, capsize=3)
-    for row, (mean, spread) in enumerate(pairs):
-        text = f"{mean:.4f}" + (f" ± {spread:.4f}" if spread else "")
-        axes.text(mean + spread, row, f" {text}", va="center", fontsize=10)
-    values = sorted((literature or {}).items(), key=lambda item: item[1])
-    for step, (name, value) in enumerate(values):
-        axes.axvline(value, **style.LITERATURE)
-        axes.annotate(
-            f"{name} {value:.3f}",
-            (value, 0),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, 3 + 11 * step),
-            textcoords="offset points",
-            fontsize=8,
-            color=style.INK,
-            va="bottom",
-            backgroundcolor=(1, 1, 1, 0.7),
+    published = sorted((literature or {}).items(), key=lambda item: -item[1])
+    rows = len(rungs) + 0.5 * len(published)
+    picture, axes = figure(8.0, 1.2 + 0.45 * rows)
+    every = [mean for mean, _ in rungs.values()] + [value for _, value in published]
+    every += [] if prediction is None else [prediction]
+    span = max(every) - min(every)
+    left = min(every) - 0.08 * span if start is None else start
+    for row, (mean, spread) in enumerate(rungs.values()):
+        colour = style.ORANGE if row == len(rungs) - 1 else style.BLUE
+        axes.hlines(row, left, mean, color=style.GREY, linewidth=0.8, linestyle=":")
+        axes.errorbar(
+            mean, row, xerr=spread or None, fmt="o", color=colour, markersize=9, capsize=4
         )
+        text = f"{mean:.4f}" + (f" ± {spread:.4f}" if spread else "")
+        axes.annotate(text, (mean, row), xytext=(9, 0), textcoords="offset points", va="center")
+    for step, (name, value) in enumerate(published, start=1):
+        axes.axvline(value, **style.LITERATURE)
+        words = f"{name} {value:.4g}"
+        axes.annotate(words, (value, -0.35 - 0.5 * step), xytext=(4, 0), fontsize=9, va="center",
+                      textcoords="offset points")  # fmt: skip
     if prediction is not None:
-        axes.plot([prediction], [len(names) - 1], "*", color=style.RED, markersize=14)
-        axes.annotate("your guess", (prediction, len(names) - 1), xytext=(0, 9), ha="center",
-                      textcoords="offset points", color=style.RED, fontsize=9)  # fmt: skip
-    axes.invert_yaxis()
+        place = (prediction, len(rungs) - 1)
+        axes.plot(*place, "*", color=style.RED, markersize=15)
+        axes.annotate("your guess", place, xytext=(0, 10), textcoords="offset points", ha="center",
+                      color=style.RED, fontsize=9)  # fmt: skip
+    axes.set_yticks(range(len(rungs)), list(rungs))
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel=xlabel, title=title, ylabel="model")
-    span = float(means.max() - left)
-    axes.set_xlim(left, left + span * 1.22)
+    axes.set(xlabel=xlabel, title=title, ylabel="model", xlim=(left, max(every) + 0.25 * span))
+    axes.set_ylim(len(rungs) - 0.4, -0.6 - 0.5 * len(published))
     return picture
 
 
@@ -112,17 +110,11 @@ def heat_map(
         axes.text(column, row, form.format(value), ha="center", va="center", fontsize=9,
                   color="black" if dark else "white")  # fmt: skip
     if mark is not None:
-        frame = {"fill": False, "edgecolor": style.RED, "linewidth": 2.5}
-        axes.add_patch(_square(mark[1] - 0.5, mark[0] - 0.5, frame))
+        frame: dict[str, Any] = {"fill": False, "edgecolor": style.RED, "linewidth": 2.5}
+        axes.add_patch(Rectangle((mark[1] - 0.5, mark[0] - 0.5), 1, 1, **frame))
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(visible=False)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     picture.colorbar(image, ax=axes, label=unit)
     return picture
-
-
-def _square(x: float, y: float, keywords: dict[str, Any]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), 1, 1, **keywords)

@@ -1,0 +1,31 @@
+"""Run the benchmarks: all of them, or those that are named; write `build/bench.json`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import mf_fold, report
+from dlrm_mini.errors import UserError
+from dlrm_mini.paths import build_dir
+
+# A benchmark gets the folder for its files and returns what it measured.
+BENCHMARKS: dict[str, Callable[[Path], list[report.Row]]] = {mf_fold.NAME: mf_fold.run}
+
+
+def main(names: list[str], folder: Path | None = None) -> int:
+    folder = folder or build_dir()
+    unknown = set(names) - set(BENCHMARKS)
+    try:
+        if unknown:
+            raise UserError(f"no benchmark {', '.join(unknown)}; there is {', '.join(BENCHMARKS)}.")
+        rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name](folder)]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(report.table(rows))
+    print(f"written: {report.write(rows, folder / 'bench.json')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

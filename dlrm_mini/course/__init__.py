@@ -1,0 +1,1 @@
+"""The course as files: finding, running, writing, checking and editing its notebooks."""

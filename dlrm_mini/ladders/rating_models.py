@@ -1,0 +1,164 @@
+"""How each rung of the ratings ladder is fitted, with the hyper-parameters that the search chose.
+
+The chapters, the ladder and the benchmark call these functions, so that all measure the same thing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dlrm_mini import metrics
+from dlrm_mini.datasets.batches import Loader
+from dlrm_mini.datasets.movielens import MovieLens
+from dlrm_mini.models.baselines import fit_biases, fit_constant, fit_popularity
+from dlrm_mini.models.matrix_factorization import MatrixFactorization, regularised_squared_error
+from dlrm_mini.training import History, fit, predict, set_seed
+
+Fitter = Callable[[MovieLens, Tensor, int], nn.Module]  # data set, training rows (N,), seed
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The hyper-parameters of matrix factorization.
+
+    Attributes:
+        dim: D, the rank.
+        l2: weight of the vectors' squared lengths, per example.
+        l2_bias: weight of the biases' squares, per example.
+        learning_rate: of Adagrad.
+        batch_size: examples in a step.
+        init_std: standard deviation of the first vectors' entries.
+        epochs: passes over the training rows; with early stopping, the most of them.
+    """
+
+    dim: int
+    l2: float
+    l2_bias: float
+    learning_rate: float
+    batch_size: int
+    init_std: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """How many ratings at the mean the baselines are given beforehand."""
+
+    popularity: float
+    user: float
+    item: float
+
+
+# What `python -m dlrm_mini measure ratings-search` found; a test holds both to its record.
+CHOSEN = Setting(
+    dim=128, l2=0.12, l2_bias=0.02, learning_rate=0.07, batch_size=1024, init_std=0.03, epochs=11
+)
+SHRINK = Shrinkage(popularity=2.0, user=5.0, item=2.0)
+
+PATIENCE = 3
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread meanwhile.
+
+    The steps are so small that a second thread saves a seventh of the time at best, and costs many
+    times as much when another process wants the core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
+def fit_mf(
+    ml: MovieLens,
+    train_rows: Tensor,
+    *,
+    seed: int,
+    setting: Setting = CHOSEN,
+    valid_rows: Tensor | None = None,
+    progress: bool = False,
+) -> tuple[MatrixFactorization, History]:
+    """Fit matrix factorization to some of the ratings.
+
+    Adagrad gives each parameter a step size of its own, which shrinks with the gradients that this
+    parameter has seen: a movie with three ratings still takes long steps when a popular one has
+    settled, and no learning-rate schedule is needed. Runs on one thread.
+
+    Args:
+        ml: the data set.
+        train_rows: (N,) int64, the rows to learn from.
+        seed: of the first weights and of the order of the examples.
+        setting: the hyper-parameters.
+        valid_rows: rows that are not trained on and stop the training early. None: run all epochs.
+        progress: show a bar.
+
+    Returns:
+        The model and its history; `best_epoch` is the number of epochs behind its weights.
+    """
+    set_seed(seed)
+    train = ml.examples(train_rows)
+    mean = train.labels.mean().item()
+    model = MatrixFactorization(
+        ml.n_users, ml.n_items, setting.dim, mean, init_std=setting.init_std
+    )
+    history = fit(
+        model,
+        Loader(train, setting.batch_size, shuffle=True, seed=seed),
+        objective=regularised_squared_error(setting.l2, setting.l2_bias),
+        optimizer=torch.optim.Adagrad(model.parameters(), lr=setting.learning_rate),
+        epochs=setting.epochs,
+        valid=None if valid_rows is None else ml.examples(valid_rows),
+        metrics=None if valid_rows is None else {"rmse": metrics.rmse},
+        patience=None if valid_rows is None else PATIENCE,
+        progress=progress,
+    )
+    return model, history
+
+
+def rmse_on(model: nn.Module, ml: MovieLens, rows: Tensor) -> float:
+    """The RMSE of a model's ratings, not clipped to 1..5, on some rows (N,) int64."""
+    test = ml.examples(rows)
+    return metrics.rmse(predict(model, test), test.labels)
+
+
+def constant(ml: MovieLens, rows: Tensor, seed: int = 0) -> nn.Module:
+    """The first rung; the seed changes nothing."""
+    return fit_constant(ml.examples(rows), ml.n_users, ml.n_items)
+
+
+def popularity(ml: MovieLens, rows: Tensor, seed: int = 0) -> nn.Module:
+    """The second rung; the seed changes nothing."""
+    train = ml.examples(rows)
+    return fit_popularity(train, ml.n_users, ml.n_items, shrink=SHRINK.popularity)
+
+
+def biases(ml: MovieLens, rows: Tensor, seed: int = 0) -> nn.Module:
+    """The third rung; the seed changes nothing."""
+    return fit_biases(
+        ml.examples(rows),
+        ml.n_users,
+        ml.n_items,
+        shrink_user=SHRINK.user,
+        shrink_item=SHRINK.item,
+    )
+
+
+def mf(ml: MovieLens, rows: Tensor, seed: int) -> nn.Module:
+    """The fourth rung."""
+    return fit_mf(ml, rows, seed=seed)[0]
+
+
+RUNGS: dict[str, Fitter] = {
+    "constant": constant,
+    "popularity": popularity,
+    "biases": biases,
+    "mf": mf,
+}

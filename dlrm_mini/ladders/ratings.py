@@ -1,0 +1,234 @@
+"""The RMSE ladder of MovieLens-100K: a constant, popularity, biases, matrix factorization.
+
+`search` chooses every hyper-parameter on validation rows out of fold 1's training rows; `ladder`
+measures all four models on several splits, folds and seeds with what was chosen.
+"""
+
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from dlrm_mini import measurements
+from dlrm_mini.datasets import movielens, splits
+from dlrm_mini.datasets.movielens import MovieLens
+from dlrm_mini.datasets.splits import Split
+from dlrm_mini.ladders.rating_models import (
+    CHOSEN,
+    PATIENCE,
+    RUNGS,
+    SHRINK,
+    Fitter,
+    Setting,
+    fit_mf,
+    rmse_on,
+)
+from dlrm_mini.models.baselines import fit_biases, fit_popularity
+from dlrm_mini.progress import bar
+
+SEEDS = (0, 1, 2)
+FOLDS = range(1, splits.FOLDS + 1)
+
+# Where the search looks: the heat map varies rank and L2 around START, the random search all else
+# too. Batches and epochs are bounded so that no setting takes longer than 4 s to fit a fold.
+MAX_EPOCHS = 30
+START = Setting(
+    dim=64,
+    l2=0.1,
+    l2_bias=0.02,
+    learning_rate=0.07,
+    batch_size=1024,
+    init_std=0.03,
+    epochs=MAX_EPOCHS,
+)
+DIMS = (1, 2, 4, 8, 16, 32, 64, 128)
+L2S = (0.0, 0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2)
+RANDOM_GRID: dict[str, tuple[Any, ...]] = {
+    "dim": (32, 48, 64, 96),
+    "l2": (0.1, 0.11, 0.12, 0.13),
+    "l2_bias": (0.01, 0.02, 0.05),
+    "learning_rate": (0.04, 0.05, 0.07, 0.1),
+    "batch_size": (1024, 2048),
+    "init_std": (0.01, 0.03, 0.1),
+}
+N_RANDOM, N_FINALISTS = 30, 6
+SHRINKS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 25.0)
+
+
+def search(progress: bool = True) -> Path:
+    """Choose the hyper-parameters on validation rows and record `ratings_search`; minutes.
+
+    All settings are tried on a tenth of fold 1's training rows, the best of them again on a tenth
+    of every fold's, where the best mean wins. No fold's test rows are in its own validation part;
+    they are in the others', as they are in the others' training rows. The choice is made once and
+    used for every fold and split.
+    """
+    started = time.perf_counter()
+    ml = movielens.load()
+    holdouts = [splits.holdout(splits.canonical_fold(k).train, 0.1) for k in FOLDS]
+    split = holdouts[0]
+    grid = [replace(START, dim=dim, l2=l2) for dim in DIMS for l2 in L2S]
+    heat = [attempt(ml, split, setting) for setting in _shown(grid, "rank x L2", progress)]
+    drawn = [attempt(ml, split, one) for one in _shown(_draw(), "random search", progress)]
+    rows = [heat[first : first + len(L2S)] for first in range(0, len(heat), len(L2S))]
+    finalists = _finals(ml, holdouts, heat + drawn, progress)
+    results = {
+        "validation": "a tenth of canonical fold 1's training rows; finalists: of every fold's",
+        "train_rows": len(split.train),
+        "valid_rows": len(split.test),
+        "max_epochs": MAX_EPOCHS,
+        "patience": PATIENCE,
+        "heat_map": {
+            "dim": list(DIMS),
+            "l2": list(L2S),
+            "valid_rmse": [[cell["valid_rmse"] for cell in row] for row in rows],
+            "epochs": [[cell["setting"]["epochs"] for cell in row] for row in rows],
+        },
+        "tried": heat + drawn,
+        "finalists": finalists,
+        "best": finalists[0]["setting"],
+        "shrinkage": _search_shrinkage(ml, split),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    return measurements.write(
+        "ratings_search", results, "python -m dlrm_mini measure ratings-search"
+    )
+
+
+def attempt(ml: MovieLens, split: Split, setting: Setting) -> dict[str, Any]:
+    """Fit one setting with early stopping, on a holdout of training rows.
+
+    Returns:
+        `setting` with the epochs early stopping found, `valid_rmse`, and `seconds` of the fit with
+        its evaluations.
+    """
+    setting = replace(setting, epochs=MAX_EPOCHS)
+    model, history = fit_mf(ml, split.train, seed=0, setting=setting, valid_rows=split.test)
+    return {
+        "setting": asdict(replace(setting, epochs=history.best_epoch)),
+        "valid_rmse": round(rmse_on(model, ml, split.test), 5),
+        "seconds": round(history.seconds, 2),
+    }
+
+
+def _draw() -> list[Setting]:
+    """Settings drawn without repetition from the product of `RANDOM_GRID`, always the same ones."""
+    product = list(itertools.product(*RANDOM_GRID.values()))
+    drawn = random.Random(0).sample(product, N_RANDOM)
+    return [replace(START, **dict(zip(RANDOM_GRID, values, strict=True))) for values in drawn]
+
+
+def _finals(
+    ml: MovieLens, holdouts: list[Split], tried: list[dict[str, Any]], progress: bool
+) -> list[dict[str, Any]]:
+    """The best settings on every fold's validation rows, best mean first."""
+    finalists = []
+    best = sorted(tried, key=lambda one: float(one["valid_rmse"]))[:N_FINALISTS]
+    for one in _shown(best, "finalists", progress):
+        setting = Setting(**one["setting"])
+        runs = [attempt(ml, holdout, setting) for holdout in holdouts]
+        epochs = statistics.median(run["setting"]["epochs"] for run in runs)
+        values = [run["valid_rmse"] for run in runs]
+        finalists.append(
+            {
+                "setting": asdict(replace(setting, epochs=int(epochs))),
+                "valid_rmse": round(statistics.mean(values), 5),
+                "per_fold": values,
+            }
+        )
+    return sorted(finalists, key=lambda one: float(one["valid_rmse"]))
+
+
+def _search_shrinkage(ml: MovieLens, split: Split) -> dict[str, Any]:
+    """The baselines' shrinkages, all of them with their validation RMSE, and the best."""
+    train, sizes = ml.examples(split.train), (ml.n_users, ml.n_items)
+
+    def rmse_with(model: Any) -> float:
+        return round(rmse_on(model, ml, split.test), 5)
+
+    popularity = [
+        {"popularity": s, "valid_rmse": rmse_with(fit_popularity(train, *sizes, shrink=s))}
+        for s in SHRINKS
+    ]
+    both = [
+        {
+            "user": u,
+            "item": i,
+            "valid_rmse": rmse_with(fit_biases(train, *sizes, shrink_user=u, shrink_item=i)),
+        }
+        for u in SHRINKS
+        for i in SHRINKS
+    ]
+    best = [min(tried, key=lambda one: one["valid_rmse"]) for tried in (popularity, both)]
+    chosen = {name: value for one in best for name, value in one.items() if name != "valid_rmse"}
+    return {"popularity": popularity, "biases": both, "best": chosen}
+
+
+def ladder_splits(ml: MovieLens) -> dict[str, list[Split]]:
+    """Every way of splitting that the ladder is measured on, with its folds."""
+    return {
+        "canonical": [splits.canonical_fold(k) for k in FOLDS],
+        "random": [splits.random_split(len(ml.rating), seed=k) for k in FOLDS],
+        "user_temporal": [splits.user_temporal_split(ml)],
+        "global_temporal": [splits.global_temporal_split(ml)],
+    }
+
+
+def ladder(progress: bool = True) -> Path:
+    """Measure every model on every split, fold and seed and record `ratings_ladder`; a minute."""
+    ml = movielens.load()
+    measured = {
+        split: {
+            name: measure(ml, folds, fitter)
+            for name, fitter in _shown(RUNGS.items(), f"{split} split", progress)
+        }
+        for split, folds in ladder_splits(ml).items()
+    }
+    results = {
+        "metric": "test RMSE in ratings, predictions not clipped",
+        "setting": asdict(CHOSEN),
+        "shrinkage": asdict(SHRINK),
+        "seeds": list(SEEDS),
+        "splits": measured,
+    }
+    return measurements.write(
+        "ratings_ladder", results, "python -m dlrm_mini measure ratings-ladder"
+    )
+
+
+def measure(ml: MovieLens, folds: list[Split], fitter: Fitter) -> dict[str, Any]:
+    """One model on all folds of a split and all seeds.
+
+    Returns:
+        `rmse`: mean over folds and seeds. `spread`: standard deviation over the seeds of the mean
+        over the folds. `per_fold`: means over the seeds. `per_seed`: means over the folds.
+        `fit_seconds`: median seconds of one fit, and `fit_seconds_max`.
+    """
+    table, seconds = [], []  # table: (seeds, folds)
+    for seed in SEEDS:
+        row = []
+        for fold in folds:
+            started = time.perf_counter()
+            model = fitter(ml, fold.train, seed)
+            seconds.append(time.perf_counter() - started)
+            row.append(rmse_on(model, ml, fold.test))
+        table.append(row)
+    per_seed = [statistics.mean(row) for row in table]
+    return {
+        "rmse": round(statistics.mean(per_seed), 5),
+        "spread": round(statistics.stdev(per_seed), 5),
+        "per_fold": [round(statistics.mean(column), 5) for column in zip(*table, strict=True)],
+        "per_seed": [round(value, 5) for value in per_seed],
+        "fit_seconds": round(statistics.median(seconds), 3),
+        "fit_seconds_max": round(max(seconds), 3),
+    }
+
+
+def _shown(items: Iterable[Any], what: str, progress: bool) -> Any:
+    """The items, with a bar that counts them."""
+    listed = list(items)
+    return bar(listed, total=len(listed), desc=what, unit="run", disable=not progress)
