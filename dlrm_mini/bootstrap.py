@@ -2,7 +2,7 @@
 
 `python -m dlrm_mini run` on a fresh clone finds no torch; this module then makes `.venv` with the
 tested versions, once, and hands the command over to it. In a virtual or conda environment that
-already has everything the command runs right there.
+already has what the command needs it runs right there.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -21,14 +22,17 @@ EXTRAS = ("lab", "test")
 STAMP = "dlrm-mini-ready"  # written into .venv last: a set-up cut short leaves none
 
 
-def interpreter() -> Path:
-    """The Python that has everything installed, set up first if need be.
+def interpreter(extras: Sequence[str] = EXTRAS) -> Path:
+    """The Python that has the course's packages installed, set up first if need be.
+
+    Args:
+        extras: which extras of pyproject.toml are needed beside the dependencies.
 
     Raises:
         UserError: the environment cannot be made; says why and what to do.
     """
     root = checkout()
-    if root is None or (in_environment() and not missing(root)):
+    if root is None or (in_environment() and not missing(root, extras)):
         return Path(sys.executable)
     venv = root / ".venv"
     python = venv_python(venv)
@@ -62,19 +66,19 @@ def in_environment() -> bool:
     return sys.prefix != sys.base_prefix or bool(os.environ.get("CONDA_PREFIX"))
 
 
-def requirements(root: Path) -> dict[str, str]:
-    """Name -> version range of all the course needs, extras included, from pyproject.toml."""
+def requirements(root: Path, extras: Sequence[str] = EXTRAS) -> dict[str, str]:
+    """Name -> version range of the dependencies and these extras, from pyproject.toml."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = list(project["dependencies"])
-    for extra in EXTRAS:
+    for extra in extras:
         lines += project["optional-dependencies"][extra]
     matches = (re.fullmatch(r"([A-Za-z0-9_.-]+)\s*(.*)", line) for line in lines)
     return {match[1]: match[2] for match in matches if match}
 
 
-def missing(root: Path) -> list[str]:
+def missing(root: Path, extras: Sequence[str] = EXTRAS) -> list[str]:
     """The required distributions that this Python does not have."""
-    return [name for name in requirements(root) if installed(name) is None]
+    return [name for name in requirements(root, extras) if installed(name) is None]
 
 
 def installed(name: str) -> str | None:

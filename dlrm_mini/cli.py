@@ -7,11 +7,14 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from dlrm_mini import bootstrap
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import checkout, course_file
+
+Action = Callable[[argparse.Namespace], int]
 
 MEASUREMENTS = ("ratings-search", "ratings-ladder")
 
@@ -21,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
-        python = bootstrap.interpreter()
+        python = bootstrap.interpreter(options.needs)
         if options.command == "setup":
             print(f"Ready. Every command finds the environment by itself; its Python is {python}")
             return 0
-        if python != _this_python():
+        if python != Path(sys.executable):
             return subprocess.call([str(python), "-m", "dlrm_mini", *words])
         return int(options.action(options) or 0)
     except UserError as error:
@@ -36,12 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _this_python() -> object:
-    from pathlib import Path
-
-    return Path(sys.executable)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dlrm_mini",
@@ -49,23 +46,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, help_: str, action: object) -> argparse.ArgumentParser:
+    def command(
+        name: str, help_: str, action: Action | None, *needs: str
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_)
-        sub.set_defaults(action=action)
+        sub.set_defaults(action=action, needs=needs)
         return sub
 
-    run = command("run", "execute every chapter, write build/html, print the results", _run)
+    run = command("run", "execute every chapter, write build/html, print the results", _run, "lab")
     run.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters, such as 02")
-    command("lab", "open JupyterLab on chapter 00", _lab)
-    test = command("test", "run all tests", _test)
+    command("lab", "open JupyterLab on chapter 00", _lab, "lab")
+    test = command("test", "run all tests", _test, "lab", "test")
     test.add_argument("rest", nargs=argparse.REMAINDER, help="handed on to pytest")
-    command("setup", "make the environment and stop", None)
+    command("setup", "make the environment and stop", None, "lab", "test")
     command("check", "say line by line whether this environment is right", _check)
     data = command("data", "say which data is there, from where, verified or not", _data)
     data.add_argument("--fetch", action="store_true", help="fetch what is missing first")
-    notebooks = command("notebooks", "re-execute chapters and rewrite them in place", _notebooks)
+    rewrite = "re-execute chapters and rewrite them in place"
+    notebooks = command("notebooks", rewrite, _notebooks, "lab")
     notebooks.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters")
-    edit = command("edit", "edit a chapter as text in $EDITOR, then write it back", _edit)
+    edit = command("edit", "edit a chapter as text in $EDITOR, then write it back", _edit, "lab")
     edit.add_argument("chapter", metavar="NN")
     measure = command("measure", "compute what a chapter cannot hold, and record it", _measure)
     measure.add_argument("what", choices=MEASUREMENTS)

@@ -122,8 +122,18 @@ def test_a_torch_that_satisfies_the_pin_is_kept(bare_checkout, monkeypatch, have
 def test_an_environment_that_has_everything_is_used_as_it_is(bare_checkout, monkeypatch):
     _, ran = bare_checkout
     monkeypatch.setattr(bootstrap, "in_environment", lambda: True)
-    monkeypatch.setattr(bootstrap, "missing", lambda root: [])
+    monkeypatch.setattr(bootstrap, "missing", lambda root, extras: [])
     assert bootstrap.interpreter() == Path(sys.executable) and ran == []
+
+
+def test_a_command_asks_only_for_the_extras_it_needs(bare_checkout, monkeypatch):
+    _, ran = bare_checkout
+    monkeypatch.setattr(bootstrap, "in_environment", lambda: True)
+    real = bootstrap.installed
+    monkeypatch.setattr(bootstrap, "installed", lambda n: None if n == "nbval" else real(n))
+    assert bootstrap.interpreter(["lab"]) == Path(sys.executable) and ran == []
+    assert bootstrap.interpreter(["lab", "test"]) != Path(sys.executable)
+    assert [command[2] for command in ran] == ["venv", "pip"]
 
 
 def test_a_failing_installer_is_a_sentence_and_status_1(monkeypatch, capsys):
@@ -131,7 +141,7 @@ def test_a_failing_installer_is_a_sentence_and_status_1(monkeypatch, capsys):
     with pytest.raises(UserError, match="status 3"):
         bootstrap._run(command, "the packages were not installed")
 
-    def fails():
+    def fails(extras):
         raise UserError("the packages were not installed")
 
     monkeypatch.setattr(bootstrap, "interpreter", fails)

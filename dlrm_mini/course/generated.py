@@ -16,7 +16,7 @@ COLAB_WITH_ADDRESS = """\
 import sys
 
 if "google.colab" in sys.modules:  # elsewhere this cell does nothing
-    %pip install -q "dlrm-mini[lab] @ git+{address}"
+    %pip install -q "dlrm-mini @ git+{address}"
 """
 COLAB_WITHOUT_ADDRESS = """\
 import sys

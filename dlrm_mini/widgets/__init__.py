@@ -50,12 +50,12 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_keywords: Any) -> dict[str, Any]:
         _shown.append(self)
-        bundle: dict[str, Any] = dict(self.view._repr_mimebundle_())
-        bundle["text/plain"] = (
-            f"[widget: {self.name}. Run this cell to move its controls; "
-            "the picture below shows its default state]"
-        )
-        return bundle
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "text/plain": f"[widget: {self.name}. Run this cell to move its controls; "
+            "the picture below shows its default state]",
+        }
 
 
 def explore(name: str, draw: Draw, **controls: Any) -> Explorer:

@@ -48,7 +48,7 @@ def test_the_colab_cell_installs_on_colab(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     magics = []
     run_cell(generated.colab_cell(ADDRESS), magics)
-    assert magics == [("pip", f'install -q "dlrm-mini[lab] @ git+{ADDRESS}"')]
+    assert magics == [("pip", f'install -q "dlrm-mini @ git+{ADDRESS}"')]
 
 
 def test_the_colab_cell_says_what_is_missing_on_colab(monkeypatch):

@@ -1,0 +1,42 @@
+"""What the README says is there is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dlrm_mini.course import chapters
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md", "data/README.md"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_chapter_is_in_the_list_with_its_title_and_picture():
+    for chapter in chapters.read_order():
+        assert f"[{chapter.number} · {chapter.title}](notebooks/{chapter.path.name})" in README
+        assert f"images/{chapter.path.stem}.png" in README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_picture_leads_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(r"\]\(([^)#\s]+)\)|<img src=\"([^\"]+)\"", text)
+    targets = [a or b for a, b in found if not (a or b).startswith("http")]
+    missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
+    assert not missing
+    assert targets or page != "README.md"
+
+
+def test_every_command_the_pages_name_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"`?make ([a-z]+)", text):
+            if f"`make {target}" in text or f"\nmake {target}" in text:
+                assert re.search(rf"^{target}:", makefile, re.M), f"{page}: make {target}"
+
+
+def test_the_glossary_is_in_order_and_names_chapters():
+    words = re.findall(r"^- \*\*(.+?)\*\*", (ROOT / "GLOSSARY.md").read_text(), re.M)
+    assert words == sorted(words, key=str.lower) and len(words) > 25
