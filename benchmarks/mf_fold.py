@@ -29,7 +29,7 @@ from dlrm_mini.ladders.rating_models import CHOSEN, fit_mf, rmse_on
 
 NAME = "mf-fold"
 PEERS = ("surprise-svd", "surprise-svdpp")
-UNITS = {"rmse": "ratings", "s": "s"}
+UNITS = {"rmse": "stars", "s": "s"}
 HERE = Path(__file__).parent
 
 
@@ -141,7 +141,7 @@ def draw(measured: dict[str, list[Measured]]) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(
         xlabel="seconds to fit one fold (log scale)",
-        ylabel="test RMSE (ratings)",
+        ylabel="test RMSE, stars",
         title="Matrix factorization on MovieLens-100K, folds u1 to u5",
     )
     axes.legend(title="mean of five folds")

@@ -25,7 +25,6 @@ def ladder(
     title: str,
     literature: Mapping[str, float] | None = None,
     prediction: float | None = None,
-    start: float | None = None,
 ) -> Figure:
     """Models one above the other: a dot each with its spread, and the published lines.
 
@@ -35,7 +34,6 @@ def ladder(
         title: what the picture shows.
         literature: name -> value, drawn as dashed lines, named above the rungs.
         prediction: the reader's guess, drawn as a star on the last rung.
-        start: where the axis begins; a little left of the smallest value when None.
     """
     published = sorted((literature or {}).items(), key=lambda item: -item[1])
     rows = len(rungs) + 0.5 * len(published)
@@ -43,7 +41,7 @@ def ladder(
     every = [mean for mean, _ in rungs.values()] + [value for _, value in published]
     every += [] if prediction is None else [prediction]
     span = max(every) - min(every)
-    left = min(every) - 0.08 * span if start is None else start
+    left = min(every) - 0.08 * span
     for row, (mean, spread) in enumerate(rungs.values()):
         colour = style.ORANGE if row == len(rungs) - 1 else style.BLUE
         axes.hlines(row, left, mean, color=style.GREY, linewidth=0.8, linestyle=":")

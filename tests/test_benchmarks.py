@@ -56,7 +56,7 @@ def test_the_command_writes_the_file_and_the_picture(tiny, tmp_path, capsys):
         for metric in ("rmse", "s")
     }
     first = rows[0]
-    assert first["benchmark"] == "mf-fold" and first["unit"] == "ratings"
+    assert first["benchmark"] == "mf-fold" and first["unit"] == "stars"
     assert first["value"] == pytest.approx(0.94) and first["spread"] == pytest.approx(0.0158114)
     assert set(first["hardware"]) == {"cpu", "cores", "system", "gpu"}
     assert (tmp_path / "bench-mf-fold.png").read_bytes().startswith(b"\x89PNG")

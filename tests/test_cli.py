@@ -67,7 +67,7 @@ def test_check_prints_a_line_per_thing():
 
 @pytest.mark.parametrize(
     ("raised", "status"), [(UserError("no such thing"), 1), (KeyboardInterrupt(), 130)]
-)  # noqa: E501
+)
 def test_errors_become_sentences_and_statuses(monkeypatch, capsys, raised, status):
     def fails(options):
         raise raised

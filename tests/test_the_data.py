@@ -1,9 +1,7 @@
 """Chapter 01's pictures and widgets draw what they say they draw."""
 
 import json
-import time
 
-import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,8 +120,15 @@ def test_each_window_of_the_matrix_is_complete(ml, order, zoom):
 
 def test_a_window_shows_the_ratings_in_it(ml):
     browser = the_data.MatrixBrowser(ml)
-    window = np.asarray(browser.draw("id", 64, user=5, movie=7).axes[0].images[0].get_array())
-    assert window.tolist() == [[1 + (5 + 7 + c) % 5 for c in range(3)], [1 + (6 + 7 + c) % 5 for c in range(3)]]  # noqa: E501  # fmt: skip
+    window = np.asarray(browser.draw("id", 64, user=6, movie=7).axes[0].images[0].get_array())
+    assert window.tolist() == [[1 + (u + i) % 5 for i in (7, 8, 9)] for u in (6, 7)]
+
+
+def test_a_window_stays_inside_the_matrix(ml):
+    browser = the_data.MatrixBrowser(ml)
+    image = browser.draw("id", 64, user=N_USERS, movie=N_ITEMS).axes[0].images[0]
+    assert image.get_extent() == [N_ITEMS - 3, N_ITEMS, N_USERS, N_USERS - 2]
+    assert np.asarray(image.get_array()).shape == (2, 3)
 
 
 def test_each_order_is_a_permutation(ml):
@@ -136,10 +141,12 @@ def test_each_order_is_a_permutation(ml):
 def test_a_meeting_states_biases_and_the_truth(ml):
     model = biases(ml)
     meeting = the_data.Meeting(ml, model)
-    words = meeting.draw(movie=0, user=3).texts[0].get_text()
+    figure = meeting.draw(movie=0, user=3)
+    words = figure.texts[0].get_text()
     expected = model.mean + model.user_bias[3] + model.item_bias[0]
     assert f"= {expected:.2f}" in words and "gave it 4" in words
-    assert "has not rated it" in meeting.draw(movie=149, user=3).texts[0].get_text()
+    assert complete(figure)
+    assert "has not rated it" in meeting.draw(movie=99, user=3).texts[0].get_text()
 
 
 def test_a_histogram_counts_each_star():
@@ -147,15 +154,11 @@ def test_a_histogram_counts_each_star():
     assert found.tolist() == [[1, 0, 0, 0, 1], [0, 0, 0, 0, 1]]
 
 
-def test_the_widgets_are_alive_and_quick(ml, monkeypatch):
+def test_the_widgets_are_alive(ml, monkeypatch):
     monkeypatch.setattr(widgets, "_shown", [])
     monkeypatch.setattr(the_data, "STAR_WARS", 0)
     monkeypatch.setattr(the_data, "HARSH", 0)
     meeting, browser = the_data.Meeting(ml, biases(ml)), the_data.MatrixBrowser(ml)
     for widget in (the_data.browse_the_matrix(browser), the_data.meet(meeting)):
         widget._repr_mimebundle_()
-        assert all(isinstance(c, ipywidgets.Widget) for c in widget.controls.values())
-        started = time.perf_counter()
-        widget.redraw()
-        assert time.perf_counter() - started < 2  # about 0.1 s on a free core
     assert {found["problem"] for found in json.loads(widgets.probe())} == {None}

@@ -189,7 +189,7 @@ def ladder(progress: bool = True) -> Path:
         for split, folds in ladder_splits(ml).items()
     }
     results = {
-        "metric": "test RMSE in ratings, predictions not clipped",
+        "metric": "test RMSE in stars, predictions not clipped",
         "setting": asdict(CHOSEN),
         "shrinkage": asdict(SHRINK),
         "seeds": list(SEEDS),

@@ -49,7 +49,7 @@ def agreement(anchor: str, correlations: Mapping[str, float], raters: Mapping[st
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="correlation of what the biases leave over", ylabel="movie")
     axes.set_title(f"Who likes “{anchor}” more than expected\nlikes the blue ones too, not the red")
-    axes.legend(loc="upper left")
+    picture.legend(loc="outside lower right")
     return picture
 
 
@@ -211,8 +211,8 @@ def play(game: Game, x: float, y: float, steps: int, show: bool) -> Figure:
                           cmap=style.DIVERGING, vmin=-2, vmax=2, edgecolor=style.GREY,
                           linewidth=0.4)  # fmt: skip
     picture.colorbar(points, cax=bar, label="stars above expectation")
-    strength = np.abs(game.residual) * np.linalg.norm(game.vectors, axis=1)
-    for row in np.argsort(-strength)[:4]:
+    strength = game.residual * np.linalg.norm(game.vectors, axis=1)
+    for row in (int(strength.argmin()), int(strength.argmax())):
         place = (float(game.vectors[row, 0]), float(game.vectors[row, 1]))
         left.annotate(shorten(game.titles[row], 22), place, fontsize=8, ha="center",
                       xytext=(0, 7), textcoords="offset points",

@@ -76,7 +76,7 @@ def make_game(
     titles = ml.movies["title"].tolist()
     names = [pictures.display_title(titles[item]) for item in items]
     person = ml.users.iloc[user]
-    name = f"A {person['occupation']}, {person['age']}"
+    name = f"{str(person['occupation']).capitalize()}, {person['age']}"
     return pictures.Game(name, vectors, residual, names, l2, np.array(path))
 
 
