@@ -4,11 +4,13 @@ import base64
 import io
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dlrm_mini import claims
 from dlrm_mini.course import lint, notebook, outputs, writer
 from dlrm_mini.course.compare import same_picture
 from dlrm_mini.course.execute import CellFailed
@@ -17,7 +19,7 @@ from tests.course.making import code, markdown, png, shown, stream, write
 
 FIGURE = """
 import matplotlib.pyplot as plt
-plt.figure(figsize=(8, 3), dpi=100)
+plt.figure(figsize=(12, 4), dpi=100)
 plt.plot([0, 1])
 plt.show()
 """
@@ -28,7 +30,9 @@ def executed(monkeypatch):
     """Stands in for the kernel: the outputs of each cell, found by its source."""
     results = {}
 
-    def fake(nb, folder, *, label, on_cell=None):
+    def fake(nb, folder, *, label, env, on_cell=None):
+        kept = claims.results_file().parent
+        assert not Path(env["DLRM_MINI_RESULTS"]).is_relative_to(kept), "an earlier run's ledger"
         for count, (_, cell) in enumerate(notebook.code_cells(nb), start=1):
             cell.outputs, cell.execution_count = results.get(cell.source, []), count
 
@@ -78,7 +82,7 @@ def test_a_second_run_gives_the_same_bytes(tmp_path):
     assert "iopub" not in text and "widget-view" not in text
     assert notebook.read(path).metadata == notebook.METADATA
     with Image.open(tmp_path / "images" / "00_start.png") as picture:
-        assert picture.width == 480
+        assert picture.width == writer.THUMBNAIL_WIDTH
     few = [line for line in lint.problems(path) if "cells, expected" not in line]
     assert few == []
 

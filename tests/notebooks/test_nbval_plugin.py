@@ -1,6 +1,7 @@
 """Each hole in nbval that the plugin closes, with a notebook that falls into it."""
 
 import json
+import textwrap
 import types
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 from tests.course.making import code, commit, markdown, png, shown, stream
 from tests.notebooks import nbval_plugin
 
+PICTURE_BYTES = "\n".join(textwrap.wrap(png(20), 80))  # a cell has narrow lines
 PICTURE = f"""
 import base64
 from IPython.display import Image, display
-display(Image(base64.b64decode("{png(20)}")))
+display(Image(base64.b64decode('''
+{PICTURE_BYTES}
+''')))
 """
 FIGURE = """
 import matplotlib.pyplot as plt
