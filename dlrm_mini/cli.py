@@ -73,13 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _have_data() -> None:
+    """Fetch MovieLens before the first chapter needs it, where its progress can be seen."""
+    from dlrm_mini.datasets import sources
+
+    there = sources.status()[0].usable
+    found = sources.ensure("ml-100k")
+    if not there:
+        print(f"MovieLens 100K: fetched and verified, from {found.source}", file=sys.stderr)
+
+
 def _run(options: argparse.Namespace) -> int:
     from dlrm_mini.course.run import run_course
 
+    _have_data()
     return run_course(options.chapters or None)
 
 
 def _lab(_: argparse.Namespace) -> int:
+    _have_data()
     first = course_file("notebooks/00_start_here.ipynb")
     root_user = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", *root_user, str(first)]
@@ -87,6 +99,7 @@ def _lab(_: argparse.Namespace) -> int:
 
 
 def _test(options: argparse.Namespace) -> int:
+    _have_data()
     return subprocess.call([sys.executable, "-m", "pytest", *options.rest], cwd=checkout())
 
 
@@ -99,10 +112,10 @@ def _check(_: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from dlrm_mini.datasets import movielens, sources
+    from dlrm_mini.datasets import sources
 
     if options.fetch:
-        movielens.load()
+        _have_data()
     print(sources.describe_status())
     return 0
 

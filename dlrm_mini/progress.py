@@ -14,6 +14,13 @@ def shown() -> bool:
     return os.environ.get("DLRM_MINI_PROGRESS", "on").lower() not in ("off", "0", "no")
 
 
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
+    ipython: Any = sys.modules.get("IPython")  # a kernel has imported it long ago
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
 def bar(
     items: Iterable[Any] | None = None,
     *,
@@ -30,8 +37,7 @@ def bar(
     """
     silent = disable or not shown()
     keywords |= {"total": total, "desc": desc, "unit": unit, "disable": silent, "leave": False}
-    in_notebook = "ipykernel" in sys.modules
-    if in_notebook or sys.stderr.isatty():
+    if in_notebook() or sys.stderr.isatty():
         return tqdm(items, **keywords)
     lines = "{desc}: {n_fmt}/{total_fmt} {unit} after {elapsed} {postfix}\n"
     return text_tqdm(items, mininterval=10, bar_format=lines, ascii=True, **keywords)
