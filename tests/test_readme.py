@@ -1,5 +1,6 @@
 """What the README says is there is there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def test_every_chapter_is_in_the_list_with_its_title_and_picture():
     for chapter in chapters.read_order():
         assert f"[{chapter.number} · {chapter.title}](notebooks/{chapter.path.name})" in README
         assert f"images/{chapter.path.stem}.png" in README
+
+
+def test_the_results_to_expect_are_those_the_chapters_are_held_to():
+    held = json.loads((ROOT / "tests" / "notebooks" / "results.json").read_text())
+    promised = re.findall(r"`([a-z0-9_.]+)` (\d\.\d+)", README)
+    assert len(promised) >= 2
+    for name, value in promised:
+        assert abs(held[name]["value"] - float(value)) < 1e-9, name
 
 
 @pytest.mark.parametrize("page", PAGES)
