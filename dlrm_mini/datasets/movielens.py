@@ -43,6 +43,9 @@ GENRES = (
 GENRES_SHA256 = "a80ae775977814b56f1608b9281c6ec091cee0ea3978a5fa4eac475afb00dfb0"
 # "Title (1995)"; made-for-video and television movies carry a second bracket, "(1995) (V)".
 _TITLE_AND_YEAR = re.compile(r"(.*?)\s*\((\d{4})\)(?:\s*\((?:V|TV)\))?\s*")
+_ARTICLE_BEHIND = re.compile(
+    r"(^|\()([^()]+), (The|An?|Il|Las?|Les?|Los|L'|Das|Der|Det|Die|El|O)(?=$|\)| \()"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +141,17 @@ def read_movies(path: Path) -> tuple[pd.DataFrame, np.ndarray[tuple[int, int], n
     matches = [_TITLE_AND_YEAR.fullmatch(text) for text in texts]
     titles = [match[1] if match else text for match, text in zip(matches, texts, strict=True)]
     years = pd.array([int(match[2]) if match else pd.NA for match in matches], dtype="Int64")
-    movies = pd.DataFrame({"title": [" ".join(title.split()) for title in titles], "year": years})
+    movies = pd.DataFrame({"title": [as_people_say(title) for title in titles], "year": years})
     return movies, np.array(flags, dtype=np.uint8)
+
+
+def as_people_say(title: str) -> str:
+    """A title with its article in front: "Godfather, The" becomes "The Godfather".
+
+    The files sort by the first noun; a second title in parentheses is treated alike.
+    """
+    turned = _ARTICLE_BEHIND.sub(r"\1\3 \2", " ".join(title.split()))
+    return turned.replace("L' ", "L'")
 
 
 def _from_u_item(path: Path) -> tuple[list[str], list[list[int]]]:

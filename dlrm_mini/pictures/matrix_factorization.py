@@ -1,6 +1,5 @@
 """Chapter 02's pictures: what biases leave over, movies in factor space, the optimizer's game."""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,6 @@ from dlrm_mini import plots, style
 Floats = NDArray[np.float64]
 
 REACH = 2.0  # the game's person factors run from -REACH to REACH
-
-
-def display_title(title: str) -> str:
-    """A movie's title as people say it: "Godfather, The" becomes "The Godfather"."""
-    return re.sub(r"^(.*), (The|A|An|Il|La|Le|Les|Das|Der)$", r"\2 \1", title)
 
 
 def shorten(title: str, length: int) -> str:

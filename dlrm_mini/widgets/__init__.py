@@ -30,7 +30,9 @@ class Explorer:
 
     def __init__(self, name: str, draw: Draw, controls: dict[str, Any]) -> None:
         self.name, self.draw, self.controls = name, draw, controls
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        # Its own size: stretched to the window, the picture would be blurred.
+        size = {"max_width": "100%", "width": "auto", "align_self": "flex-start"}
+        self.image = ipywidgets.Image(format="png", layout=size)
         self.message = ipywidgets.HTML()
         layout = {"flex_flow": "row wrap", "align_items": "center"}
         box = ipywidgets.Box(list(controls.values()), layout=layout)

@@ -29,7 +29,7 @@ class Neighbours:
         vectors = model.item_vectors.weight.detach()[self.kept]
         self.unit = torch.nn.functional.normalize(vectors, dim=1).double().numpy()  # (n, D)
         titles = ml.movies["title"].tolist()
-        self.titles = [pictures.display_title(titles[item]) for item in self.kept]
+        self.titles = [titles[item] for item in self.kept]
         self.genres = [_genre_line(ml.genres[item]) for item in self.kept]
 
     def draw(self, title: str) -> Figure:
@@ -74,7 +74,7 @@ def make_game(
         p = p + 0.15 * (error * vectors[step] - l2 * p)
         path.append(p)
     titles = ml.movies["title"].tolist()
-    names = [pictures.display_title(titles[item]) for item in items]
+    names = [titles[item] for item in items]
     person = ml.users.iloc[user]
     name = f"{str(person['occupation']).capitalize()}, {person['age']}"
     return pictures.Game(name, vectors, residual, names, l2, np.array(path))

@@ -66,7 +66,7 @@ class MatrixBrowser:
         picture = _figure(7.4, 4.4)
         with_titles = zoom >= _TITLES
         bottom = 0.37 if with_titles else 0.12
-        axes = picture.add_axes((0.085, bottom, 0.79, 0.90 - bottom))
+        axes = picture.add_axes((0.085, bottom, 0.765, 0.90 - bottom))
         look: dict[str, Any] = {
             "extent": (left, left + width, top + height, top),
             "aspect": "auto",
@@ -81,7 +81,7 @@ class MatrixBrowser:
             norm = BoundaryNorm(np.arange(-0.5, 6), 6)
             image = axes.imshow(window, STAR_COLOURS, norm=norm, **look)
             label, ticks = "stars", list(range(6))
-        bar = picture.add_axes((0.9, bottom, 0.022, 0.90 - bottom))
+        bar = picture.add_axes((0.872, bottom, 0.022, 0.90 - bottom))
         scale = picture.colorbar(image, cax=bar, label=label, ticks=ticks)
         if zoom >= _SINGLE_CELLS:
             scale.set_ticklabels(["none", *map(str, STARS)])

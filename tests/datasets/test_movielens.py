@@ -35,7 +35,7 @@ def test_the_movies(ml):
     assert ml.movies.loc[266, "title"] == "unknown"
     assert ml.movies["year"].isna().to_numpy().nonzero()[0].tolist() == [266]
     assert (ml.movies["year"].min(), ml.movies["year"].max()) == (1922, 1998)
-    assert ml.movies.loc[542, "title"] == "Misérables, Les"
+    assert ml.movies.loc[542, "title"] == "Les Misérables"
     assert not ml.movies["title"].str.contains(r"\(\d{4}\)|\(V\)").any()
 
 
@@ -59,6 +59,22 @@ def test_both_files_of_movies_read_the_same(ml, tmp_path):
     path.write_bytes("".join(lines).encode("latin-1"))
     movies, genres = movielens.read_movies(path)
     assert movies.equals(ml.movies) and (genres == ml.genres).all()
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("Godfather, The", "The Godfather"),
+        ("Good, The Bad and The Ugly, The", "The Good, The Bad and The Ugly"),
+        ("Star Maker, The (Uomo delle stelle, L')", "The Star Maker (L'Uomo delle stelle)"),
+        ("Die xue shuang xiong (Killer, The)", "Die xue shuang xiong (The Killer)"),
+        ("Sex, Lies, and Videotape", "Sex, Lies, and Videotape"),
+        ("Mrs. Brown (Her Majesty, Mrs. Brown)", "Mrs. Brown (Her Majesty, Mrs. Brown)"),
+        ("Fargo", "Fargo"),
+    ],
+)
+def test_titles_read_as_people_say_them(stored, shown):
+    assert movielens.as_people_say(stored) == shown
 
 
 @pytest.mark.parametrize(
