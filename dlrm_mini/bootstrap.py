@@ -50,6 +50,8 @@ def set_up(root: Path, venv: Path) -> None:
         _say(f"Making an environment in {venv.name} ...")
         shared = ["--system-site-packages"] if reusable_torch(root) else []
         _run([sys.executable, "-m", "venv", *shared, str(venv)], "the environment was not made")
+    elif not has_pip(python):  # its making was cut short, or another tool made it
+        _run([str(python), "-m", "ensurepip"], f"pip was not put into {venv.name}")
     _say("Installing the tested versions (about 1.4 GB, once; a minute or two) ...")
     target = f"{root}[{','.join(EXTRAS)}]"
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -59,6 +61,12 @@ def set_up(root: Path, venv: Path) -> None:
     )
     stamp.write_text(fingerprint(root))
     _say("The environment is ready.")
+
+
+def has_pip(python: Path) -> bool:
+    """Whether the interpreter at this path can install something."""
+    command = [str(python), "-m", "pip", "--version"]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def in_environment() -> bool:
@@ -77,8 +85,20 @@ def requirements(root: Path, extras: Sequence[str] = EXTRAS) -> dict[str, str]:
 
 
 def missing(root: Path, extras: Sequence[str] = EXTRAS) -> list[str]:
-    """The required distributions that this Python does not have."""
-    return [name for name in requirements(root, extras) if installed(name) is None]
+    """The required distributions that this Python lacks or has at a version out of range."""
+    return [name for name, wanted in requirements(root, extras).items() if not fits(name, wanted)]
+
+
+def fits(name: str, wanted: str) -> bool:
+    """Whether a distribution is installed at a version in the range `wanted`."""
+    found = installed(name)
+    if found is None:
+        return False
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:  # then much else is missing too
+        return True
+    return SpecifierSet(wanted).contains(found, prereleases=True)
 
 
 def installed(name: str) -> str | None:

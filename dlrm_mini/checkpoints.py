@@ -7,14 +7,18 @@ read with `weights_only=True`, so a file from a stranger cannot run code.
 
 import os
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dlrm_mini.datasets.batches import Loader
 from dlrm_mini.errors import UserError
+
+PARTS = {"optimizer", "optimizer_class", "loader", "schedule", "random", "extra"}
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -47,11 +51,12 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0]}). "
+            f"{path} is not a checkpoint that can be read ({reason}). "
             "It may be cut short or of another program: delete it and train again."
         ) from error
-    if not isinstance(content, dict) or "model" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no model: expected a checkpoint written by dlrm-mini.")
     return content
 
@@ -76,6 +81,28 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Pat
     model.load_state_dict(weights)
 
 
+def _random_state() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's generators, in types `weights_only` reads."""
+    version, words, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
 class Run:
     """The moving parts of one training run, saved and restored together."""
 
@@ -95,8 +122,8 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "optimizer_class": type(self.optimizer).__name__,
+            "random": _random_state(),
             "extra": extra,
         }
         save(path, content)
@@ -104,13 +131,22 @@ class Run:
     def load(self, path: Path) -> dict[str, Any]:
         """Restore all parts from `path` and return the `extra` that was saved with them."""
         content = load(path)
+        if missing := sorted(PARTS - content.keys()):
+            raise UserError(
+                f"{path} lacks {', '.join(missing)}: it holds a model, but no run to go on with. "
+                "Train again, or load its weights only."
+            )
+        trained_with, given = content["optimizer_class"], type(self.optimizer).__name__
+        if trained_with != given:
+            raise UserError(
+                f"{path} was trained with {trained_with}, and is to go on with {given}. "
+                "Use the same optimizer, or train again."
+            )
         load_weights(self.model, content["model"], path)
         self.optimizer.load_state_dict(content["optimizer"])
         self.loader.load_state_dict(content["loader"])
         if self.schedule is not None:
             self.schedule.load_state_dict(content["schedule"])
-        torch.set_rng_state(content["rng"])
-        if content["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
+        _set_random_state(content["random"])
         extra: dict[str, Any] = content["extra"]
         return extra

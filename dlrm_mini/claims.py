@@ -43,8 +43,8 @@ _KOREN = "Koren, Bell and Volinsky 2009"
 CLAIMS: dict[str, Claim] = {
     "long-tail": Claim("A few items get most of the ratings", "folklore, after Zipf", "01"),
     "biases-first": Claim(
-        "Most of what can be predicted about a rating is who rates and what is rated, "
-        "before any interaction of the two",
+        "Much of the variation in ratings is due to the user or to the item alone, "
+        "independent of any interaction of the two",
         _KOREN,
         "01",
     ),
@@ -145,7 +145,7 @@ def verdict(claim: str, found: Verdict, because: str) -> str:
         raise UserError(f"a verdict is one of {', '.join(VERDICTS)}, not {found!r}.")
     entry = {"verdict": found, "because": because, "chapter": CLAIMS[claim].chapter}
     _update(verdicts_file(), claim, entry)
-    return f"“{CLAIMS[claim].sentence}” ({CLAIMS[claim].source})\n→ {found.upper()}: {because}"
+    return f"{CLAIMS[claim].sentence} ({CLAIMS[claim].source}).\n→ {found.upper()}: {because}"
 
 
 def results() -> dict[str, dict[str, Any]]:

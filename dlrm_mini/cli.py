@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dlrm_mini import bootstrap
 from dlrm_mini.errors import UserError
-from dlrm_mini.paths import checkout, course_file
+from dlrm_mini.paths import absolute_environment, checkout, course_file
 
 Action = Callable[[argparse.Namespace], int]
 
@@ -21,6 +21,7 @@ MEASUREMENTS = ("ratings-search", "ratings-ladder")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    absolute_environment()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dlrm-mini: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ndlrm-mini: stopped; nothing half-written is left behind.", file=sys.stderr)
+        print("\ndlrm-mini: stopped. The same command begins anew.", file=sys.stderr)
         return 130
 
 

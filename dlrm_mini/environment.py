@@ -7,13 +7,15 @@ and what to do.
 import platform
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from dlrm_mini.bootstrap import installed, requirements
 from dlrm_mini.paths import checkout
 
-CORE = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets", "jupyterlab")
+CORE = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "ipywidgets")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Line:
 def check() -> list[Line]:
     """Check Python, the packages and torch's arithmetic."""
     lines = [_python()]
-    ranges = requirements(root) if (root := checkout()) else {}
+    ranges = _ranges()
     for name in CORE:
         have, wanted = installed(name), ranges.get(name, "")
         ok = have is not None and SpecifierSet(wanted).contains(have, prereleases=True)
@@ -52,6 +54,14 @@ def report(lines: list[Line], *, versions: bool = False) -> str:
     if versions:
         text.append(f"      {platform.platform()}, {platform.machine()}")
     return "\n".join(text)
+
+
+def _ranges() -> dict[str, str]:
+    """Name -> wanted versions: the checkout's, or those the installed package was built with."""
+    if root := checkout():
+        return requirements(root)
+    built_with = map(Requirement, metadata.requires("dlrm-mini") or [])
+    return {line.name: str(line.specifier) for line in built_with}
 
 
 def _python() -> Line:

@@ -26,6 +26,16 @@ def data_dir() -> Path:
     return root / "data" if root else Path.home() / ".cache" / "dlrm_mini"
 
 
+def absolute_environment() -> None:
+    """Make the folders that environment variables name independent of the working folder.
+
+    A chapter's kernel works in `notebooks/`, where a relative path would mean another place.
+    """
+    for name in ("DLRM_MINI_DATA", "DLRM_MINI_RESULTS"):
+        if chosen := os.environ.get(name):
+            os.environ[name] = str(Path(chosen).expanduser().absolute())
+
+
 def build_dir() -> Path:
     """Where things that can be made again go: `build/` in the checkout, else in this folder."""
     return (checkout() or Path.cwd()) / "build"

@@ -2,11 +2,31 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tqdm.auto import tqdm
 from tqdm.std import tqdm as text_tqdm
+
+LINE = "{desc}: {n_fmt}/{total_fmt}{unit} after {elapsed}{postfix}"
+
+
+class _Lines(text_tqdm):  # type: ignore[misc]
+    """A bar for a log: each state is a line of its own, and nothing is overwritten."""
+
+    @staticmethod
+    def status_printer(file: Any) -> Callable[[str], None]:
+        """What tqdm prints a state with."""
+        last = ""
+
+        def show(text: str) -> None:
+            nonlocal last
+            if text.strip() and text != last:
+                file.write(("\n" if last else "") + text.strip())  # closing ends the last line
+                file.flush()
+                last = text
+
+        return show
 
 
 def shown() -> bool:
@@ -33,11 +53,10 @@ def bar(
     """A tqdm bar over `items` (or one to `update` by hand), the same call everywhere.
 
     In a notebook it is a widget, in a terminal it redraws itself, and in a log (standard error is
-    no terminal) it writes a line at most every ten seconds.
+    no terminal) it writes a line at most every ten seconds, and one at the end.
     """
     silent = disable or not shown()
-    keywords |= {"total": total, "desc": desc, "unit": unit, "disable": silent, "leave": False}
+    keywords |= {"total": total, "desc": desc, "unit": unit, "disable": silent}
     if in_notebook() or sys.stderr.isatty():
-        return tqdm(items, **keywords)
-    lines = "{desc}: {n_fmt}/{total_fmt} {unit} after {elapsed} {postfix}\n"
-    return text_tqdm(items, mininterval=10, bar_format=lines, ascii=True, **keywords)
+        return tqdm(items, leave=False, **keywords)
+    return _Lines(items, mininterval=10, bar_format=LINE, **keywords)

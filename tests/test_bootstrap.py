@@ -1,6 +1,7 @@
 """Set-up: the three lists of packages agree, and the environment is made once and only when due."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,7 +69,34 @@ def bare_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(bootstrap, "checkout", lambda: tmp_path)
     monkeypatch.setattr(bootstrap, "in_environment", lambda: False)
     monkeypatch.setattr(bootstrap, "_run", run)
+    monkeypatch.setattr(bootstrap, "has_pip", lambda python: True)
     return tmp_path, ran
+
+
+def test_an_environment_without_pip_gets_it(bare_checkout, monkeypatch):
+    """As one has that was interrupted while it was made; nothing in it is thrown away."""
+    root, ran = bare_checkout
+    python = bootstrap.venv_python(root / ".venv")
+    python.parent.mkdir(parents=True)
+    python.write_text("")
+    monkeypatch.setattr(bootstrap, "has_pip", lambda python: False)
+    bootstrap.interpreter()
+    assert [command[2] for command in ran] == ["ensurepip", "pip"]
+
+
+def test_pip_is_found_where_it_is(tmp_path):
+    assert bootstrap.has_pip(Path(sys.executable))
+    without = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(without)], check=True)
+    assert not bootstrap.has_pip(bootstrap.venv_python(without))
+
+
+@pytest.mark.parametrize(
+    ("found", "right"), [("2.13.0+cu130", True), ("1.13.1", False), (None, False)]
+)
+def test_a_version_out_of_range_counts_as_missing(monkeypatch, found, right):
+    monkeypatch.setattr(bootstrap, "installed", lambda name: found)
+    assert bootstrap.fits("torch", ">=2.8,<2.14") is right
 
 
 def test_the_first_call_sets_up_and_the_second_does_nothing(bare_checkout):
@@ -81,12 +109,13 @@ def test_the_first_call_sets_up_and_the_second_does_nothing(bare_checkout):
     assert bootstrap.interpreter() == python and ran == []
 
 
-def test_new_pins_install_again_into_the_same_environment(bare_checkout):
+@pytest.mark.parametrize("changed", ["constraints.txt", "pyproject.toml"])
+def test_new_pins_install_again_into_the_same_environment(bare_checkout, changed):
     root, ran = bare_checkout
     bootstrap.interpreter()
     ran.clear()
-    with (root / "constraints.txt").open("a") as file:
-        file.write("six==1.0\n")
+    with (root / changed).open("a") as file:
+        file.write("# six==1.0\n")
     bootstrap.interpreter()
     assert [command[2] for command in ran] == ["pip"]
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from dlrm_mini import cli
+from dlrm_mini.course import run as run_module
 from dlrm_mini.datasets import movielens
 from dlrm_mini.errors import UserError
+from dlrm_mini.paths import absolute_environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,6 +64,21 @@ def test_data_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("DLRM_MINI_DATA", str(tmp_path))
     done = run("data")
     assert done.returncode == 0 and str(tmp_path) in done.stdout
+
+
+def test_a_relative_data_folder_means_the_same_place_everywhere(monkeypatch):
+    monkeypatch.setenv("DLRM_MINI_DATA", "some/place")
+    absolute_environment()
+    assert os.environ["DLRM_MINI_DATA"] == str(Path.cwd() / "some" / "place")
+
+
+def test_run_and_test_have_the_data_before_they_start(monkeypatch):
+    order = []
+    monkeypatch.setattr(cli, "_have_data", lambda: order.append("data"))
+    monkeypatch.setattr(run_module, "run_course", lambda only: order.append("run") or 0)
+    monkeypatch.setattr(cli.subprocess, "call", lambda *a, **k: order.append("test") or 0)
+    assert cli.main(["run"]) == cli.main(["test"]) == 0
+    assert order == ["data", "run", "data", "test"]
 
 
 def test_check_prints_a_line_per_thing():

@@ -115,11 +115,11 @@ def written(small, monkeypatch):
     monkeypatch.setattr(movielens, "load", lambda: small)
     monkeypatch.setattr(splits, "canonical_fold", lambda k: fold)
     monkeypatch.setattr(measurements, "write", write)
+    monkeypatch.setattr(measurements, "read", lambda name: {"results": caught[name]})
     monkeypatch.setattr(ratings, "fit_mf", spy)
     for name, value in {"DIMS": (1, 2), "L2S": (0.0, 0.02, 0.1), "MAX_EPOCHS": 4}.items():
         monkeypatch.setattr(ratings, name, value)
     monkeypatch.setattr(ratings, "N_RANDOM", 2)
-    monkeypatch.setattr(ratings, "N_FINALISTS", 2)
     monkeypatch.setattr(ratings, "START", replace(QUICK, epochs=4))
     monkeypatch.setattr(rating_models, "CHOSEN", QUICK)
     return caught | {"test": set(fold.test.tolist()), "caught": caught}
@@ -138,12 +138,17 @@ def test_search_never_sees_a_test_row_and_keeps_what_it_tried(written):
     cell = results["tried"][1 * 3 + 2]  # dim 2, L2 0.1
     assert (cell["setting"]["dim"], cell["setting"]["l2"]) == (2, 0.1)
     assert cell["valid_rmse"] == heat["valid_rmse"][1][2]
-    best = min(results["finalists"], key=lambda one: one["valid_rmse"])
+    best = min(results["tried"], key=lambda one: one["valid_rmse"])
     assert results["best"] == best["setting"]
+    assert len(results["own_choice"]) == 5
+    own = min(results["tried"][-2:], key=lambda one: one["valid_rmse"])  # of the random ones
+    assert results["own_choice"][0]["valid_rmse"] == own["valid_rmse"]
 
 
 def test_ladder_measures_every_rung_on_every_split(written):
+    ratings.search(progress=False)
     ratings.ladder(progress=False)
+    assert len(written["caught"]["ratings_ladder"]["own_choice"]["per_fold"]) == 5
     measured = written["caught"]["ratings_ladder"]["splits"]
     assert set(measured) == {"canonical", "random", "user_temporal", "global_temporal"}
     for split, rungs in measured.items():
@@ -165,8 +170,7 @@ def test_the_chosen_settings_are_the_recorded_searchs_best():
     results = measurements.read("ratings_search")["results"]
     assert asdict(CHOSEN) == results["best"]
     assert asdict(SHRINK) == results["shrinkage"]["best"]
-    finalists = [one["valid_rmse"] for one in results["finalists"]]
-    assert finalists == sorted(finalists)
+    assert len(results["own_choice"]) == 5
 
 
 def test_the_recorded_ladder_reaches_the_quality_promised(recorded_ladder):
@@ -174,6 +178,7 @@ def test_the_recorded_ladder_reaches_the_quality_promised(recorded_ladder):
     assert recorded_ladder["shrinkage"] == asdict(SHRINK)
     canonical = recorded_ladder["splits"]["canonical"]
     assert canonical["mf"]["rmse"] <= 0.915
+    assert recorded_ladder["own_choice"]["rmse"] <= 0.915  # no test row had a part in any choice
     assert canonical["mf"]["fit_seconds_max"] <= 4
     values = [canonical[name]["rmse"] for name in ("constant", "popularity", "biases", "mf")]
     assert values == sorted(values, reverse=True)

@@ -36,7 +36,8 @@ def test_a_terminal_sees_a_bar_that_redraws_itself(monkeypatch):
 
 def test_a_log_gets_lines_and_few_of_them(monkeypatch):
     text = shown(monkeypatch, terminal=False)
-    assert text.count("\n") == 1 and "fit: 0/3" in text and "%|" not in text
+    assert [line.split(" after")[0] for line in text.splitlines()] == ["fit: 0/3it", "fit: 3/3it"]
+    assert "\r" not in text and "%|" not in text and "  \n" not in text
 
 
 @pytest.mark.parametrize("value", ["off", "0", "no"])

@@ -1,7 +1,9 @@
 """The fit loop: early stopping, seeds, divergence, and a resume that shows no seam."""
 
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,8 +55,9 @@ def run(epochs: int, checkpoint=None, resume=False, **keywords):
     loader = Loader(made_data(), 16, shuffle=True, seed=3)
     if resume:
         torch.rand(7)  # another random state than the one the checkpoint must restore
+    keywords.setdefault("metrics", {"rmse": rmse})
     history = fit(model, loader, objective=squared_error, optimizer=optimizer, schedule=schedule,
-                  epochs=epochs, metrics={"rmse": rmse}, checkpoint=checkpoint, resume=resume,
+                  epochs=epochs, checkpoint=checkpoint, resume=resume,
                   progress=False, **keywords)  # fmt: skip
     return model, history
 
@@ -110,6 +113,57 @@ def test_early_stopping_puts_the_best_weights_back():
     assert len(scores) == history.best_epoch + 3 < 50
     assert min(scores) == scores[history.best_epoch - 1]
     assert rmse(predict(model, valid), valid.labels) == pytest.approx(min(scores), abs=1e-9)
+
+
+def test_a_higher_auc_is_better():
+    """Early stopping must keep the best epoch of a metric that rises, too."""
+    scores = iter([0.6, 0.8, 0.7, 0.65])
+    history = run(4, valid=made_data(32), patience=2, metrics={"auc": lambda p, y: 0.5})[1]
+    assert history.best_epoch == 1  # no epoch beats the first
+
+    def rising(prediction: Tensor, label: Tensor) -> float:
+        return next(scores) if len(label) == 32 else 0.0
+
+    history = run(4, valid=made_data(32), patience=2, metrics={"auc": rising})[1]
+    assert history.values("auc") == [0.6, 0.8, 0.7, 0.65]
+    assert history.best_epoch == 2
+
+
+def test_resume_restores_pythons_and_numpys_generators(tmp_path):
+    set_seed(0)
+    model = Tiny()
+    loader = Loader(made_data(), 16)
+    saved = checkpoints.Run(model, torch.optim.SGD(model.parameters(), lr=0.1), loader)
+    random.random(), np.random.rand(3), np.random.standard_normal()
+    saved.save(tmp_path / "run.pt", {})
+    first = random.random(), np.random.rand(), np.random.standard_normal(), torch.rand(1)
+    set_seed(5)
+    saved.load(tmp_path / "run.pt")
+    again = random.random(), np.random.rand(), np.random.standard_normal(), torch.rand(1)
+    assert first == again
+
+
+def test_resume_restores_the_loaders_seed(tmp_path):
+    model = Tiny()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    checkpoints.Run(model, optimizer, Loader(made_data(), 16, shuffle=True, seed=3)).save(
+        tmp_path / "run.pt", {}
+    )
+    other = Loader(made_data(), 16, shuffle=True, seed=4)
+    checkpoints.Run(model, optimizer, other).load(tmp_path / "run.pt")
+    assert other.seed == 3
+
+
+def test_a_checkpoint_of_another_optimizer_or_of_weights_only_is_refused(tmp_path):
+    model, loader = Tiny(), Loader(made_data(), 16)
+    adam = checkpoints.Run(model, torch.optim.Adam(model.parameters()), loader)
+    sgd = checkpoints.Run(model, torch.optim.SGD(model.parameters(), lr=0.1), loader)
+    adam.save(tmp_path / "adam.pt", {})
+    with pytest.raises(UserError, match="trained with Adam, and is to go on with SGD"):
+        sgd.load(tmp_path / "adam.pt")
+    checkpoints.save(tmp_path / "weights.pt", {"model": model.state_dict()})
+    with pytest.raises(UserError, match="lacks extra, loader, optimizer"):
+        sgd.load(tmp_path / "weights.pt")
 
 
 def test_early_stopping_needs_something_to_watch():
@@ -171,6 +225,12 @@ def test_a_cut_or_missing_or_foreign_checkpoint_is_a_sentence(tmp_path):
         checkpoints.load(tmp_path / "cut.pt")
     with pytest.raises(UserError, match="no checkpoint at"):
         checkpoints.load(tmp_path / "none.pt")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="not a checkpoint"):
+        checkpoints.load(tmp_path / "empty.pt")
+    torch.save({"model": 3}, tmp_path / "three.pt")
+    with pytest.raises(UserError, match="holds no model"):
+        checkpoints.load(tmp_path / "three.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(UserError, match="holds no model"):
         checkpoints.load(tmp_path / "list.pt")

@@ -25,7 +25,7 @@ ABSOLUTE = 1e-6
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 
 PICTURE_MEAN = 1.0  # of 255, over the whole picture
-PICTURE_BLOCK = 6.0  # of 255, over its worst 8 x 8 pixels: one moved line, one changed letter
+PICTURE_BLOCK = 6.0  # of 255, over its worst 8 x 8 pixels: one moved line, one changed digit
 SIZE_SLACK = 2  # pixels: a tight bounding box follows the fonts
 Pixels = NDArray[np.float32]  # (height, width, 3), or (height, width)
 

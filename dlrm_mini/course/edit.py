@@ -36,7 +36,14 @@ def edit(number: str) -> int:
     text = to_text(chapter.path)
     before = text.read_bytes()
     say(f"Editing {text}")
-    if subprocess.run([*command, str(text)]).returncode != 0:
+    try:
+        status = subprocess.run([*command, str(text)]).returncode
+    except OSError as error:
+        raise UserError(
+            f"The editor {command[0]} cannot be started ({error.strerror}). Set EDITOR to one that "
+            f"can; {chapter.path.name} is as it was."
+        ) from error
+    if status != 0:
         raise UserError(f"The editor {command[0]} failed; {chapter.path.name} is as it was.")
     if text.read_bytes() == before:
         say("Nothing was changed.")

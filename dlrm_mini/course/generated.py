@@ -122,5 +122,7 @@ def _cell(tag: str, source: str, old: NotebookNode | None) -> NotebookNode:
         return old
     cell = {"id": tag, "metadata": {"tags": [tag]}, "source": source}
     if tag == "colab":
-        return notebook.node({**cell, "cell_type": "code", "execution_count": None, "outputs": []})
+        # Elsewhere than on Colab the cell gives nothing, so a new text needs no new run.
+        count = None if old is None else old.get("execution_count")
+        return notebook.node({**cell, "cell_type": "code", "execution_count": count, "outputs": []})
     return notebook.node({**cell, "cell_type": "markdown"})

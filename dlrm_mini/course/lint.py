@@ -101,7 +101,7 @@ def _execution(nb: NotebookNode) -> list[str]:
         tags = notebook.tags(cell)
         if any(output.output_type == "error" for output in cell.outputs):
             found.append(f"cell {position} ends in an error")
-        if tags & FORBIDDEN or re.search(r"^\s*#\s*(?:NBVAL|PYTEST_VALIDATE)_", cell.source, re.M):
+        if tags & FORBIDDEN or re.search(r"^\s*#+\s*(?:NBVAL|PYTEST_VALIDATE)_", cell.source, re.M):
             found.append(f"cell {position} escapes its check: use the tag `timing` or `machine`")
         made_from = cell.metadata.get("made_from")
         if tags & VOLATILE and made_from != source_digest(cell.source):

@@ -40,7 +40,8 @@ def read(path: Path) -> NotebookNode:
         raise UserError(f"There is no notebook {path}.") from None
     except (ValueError, AttributeError) as error:
         raise UserError(
-            f"{path} is not a notebook: {error}. Restore it with `git checkout {path.name}`."
+            f"{path} is not a notebook: {error}. Restore it with "
+            f"`git checkout notebooks/{path.name}`."
         ) from None
     if version != 4:
         raise UserError(

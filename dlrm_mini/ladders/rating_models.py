@@ -90,7 +90,7 @@ def fit_mf(
 
     Adagrad gives each parameter a step size of its own, which shrinks with the gradients that this
     parameter has seen: a movie with three ratings still takes long steps when a popular one has
-    settled, and no learning-rate schedule is needed. Runs on one thread.
+    settled. One rate serves; plain SGD wants a falling one. Runs on one thread.
 
     Args:
         ml: the data set.

@@ -13,6 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor, nn
+
 from dlrm_mini import measurements
 from dlrm_mini.datasets import movielens, splits
 from dlrm_mini.datasets.movielens import MovieLens
@@ -55,29 +58,30 @@ RANDOM_GRID: dict[str, tuple[Any, ...]] = {
     "batch_size": (1024, 2048),
     "init_std": (0.01, 0.03, 0.1),
 }
-N_RANDOM, N_FINALISTS = 30, 6
+N_RANDOM = 30
 SHRINKS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 25.0)
 
 
 def search(progress: bool = True) -> Path:
     """Choose the hyper-parameters on validation rows and record `ratings_search`; minutes.
 
-    All settings are tried on a tenth of fold 1's training rows, the best of them again on a tenth
-    of every fold's, where the best mean wins. No fold's test rows are in its own validation part;
-    they are in the others', as they are in the others' training rows. The choice is made once and
-    used for every fold and split.
+    Everything is chosen on a tenth of fold 1's training rows and then used for every fold and
+    split. Those rows are among the test rows of the other folds, as in any cross-validation with
+    one shared setting. So each fold also chooses for itself, among the random settings, on a tenth
+    of its own training rows: `own_choice`, which no test row of that fold has had a part in.
     """
     started = time.perf_counter()
     ml = movielens.load()
-    holdouts = [splits.holdout(splits.canonical_fold(k).train, 0.1) for k in FOLDS]
-    split = holdouts[0]
+    split, *others = [splits.holdout(splits.canonical_fold(k).train, 0.1) for k in FOLDS]
     grid = [replace(START, dim=dim, l2=l2) for dim in DIMS for l2 in L2S]
     heat = [attempt(ml, split, setting) for setting in _shown(grid, "rank x L2", progress)]
     drawn = [attempt(ml, split, one) for one in _shown(_draw(), "random search", progress)]
     rows = [heat[first : first + len(L2S)] for first in range(0, len(heat), len(L2S))]
-    finalists = _finals(ml, holdouts, heat + drawn, progress)
+    own_choice = [_best(drawn)]
+    for other in _shown(others, "other folds", progress):
+        own_choice.append(_best([attempt(ml, other, setting) for setting in _draw()]))
     results = {
-        "validation": "a tenth of canonical fold 1's training rows; finalists: of every fold's",
+        "validation": "a tenth of canonical fold 1's training rows; own_choice: of each fold's",
         "train_rows": len(split.train),
         "valid_rows": len(split.test),
         "max_epochs": MAX_EPOCHS,
@@ -89,8 +93,8 @@ def search(progress: bool = True) -> Path:
             "epochs": [[cell["setting"]["epochs"] for cell in row] for row in rows],
         },
         "tried": heat + drawn,
-        "finalists": finalists,
-        "best": finalists[0]["setting"],
+        "best": _best(heat + drawn)["setting"],
+        "own_choice": own_choice,
         "shrinkage": _search_shrinkage(ml, split),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -122,25 +126,9 @@ def _draw() -> list[Setting]:
     return [replace(START, **dict(zip(RANDOM_GRID, values, strict=True))) for values in drawn]
 
 
-def _finals(
-    ml: MovieLens, holdouts: list[Split], tried: list[dict[str, Any]], progress: bool
-) -> list[dict[str, Any]]:
-    """The best settings on every fold's validation rows, best mean first."""
-    finalists = []
-    best = sorted(tried, key=lambda one: float(one["valid_rmse"]))[:N_FINALISTS]
-    for one in _shown(best, "finalists", progress):
-        setting = Setting(**one["setting"])
-        runs = [attempt(ml, holdout, setting) for holdout in holdouts]
-        epochs = statistics.median(run["setting"]["epochs"] for run in runs)
-        values = [run["valid_rmse"] for run in runs]
-        finalists.append(
-            {
-                "setting": asdict(replace(setting, epochs=int(epochs))),
-                "valid_rmse": round(statistics.mean(values), 5),
-                "per_fold": values,
-            }
-        )
-    return sorted(finalists, key=lambda one: float(one["valid_rmse"]))
+def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    """The attempt with the lowest validation RMSE, the first of equals."""
+    return min(tried, key=lambda one: float(one["valid_rmse"]))
 
 
 def _search_shrinkage(ml: MovieLens, split: Split) -> dict[str, Any]:
@@ -194,6 +182,7 @@ def ladder(progress: bool = True) -> Path:
         "shrinkage": asdict(SHRINK),
         "seeds": list(SEEDS),
         "splits": measured,
+        "own_choice": _measure_own_choice(ml),
     }
     return measurements.write(
         "ratings_ladder", results, "python -m dlrm_mini measure ratings-ladder"
@@ -225,6 +214,25 @@ def measure(ml: MovieLens, folds: list[Split], fitter: Fitter) -> dict[str, Any]
         "per_seed": [round(value, 5) for value in per_seed],
         "fit_seconds": round(statistics.median(seconds), 3),
         "fit_seconds_max": round(max(seconds), 3),
+    }
+
+
+def _measure_own_choice(ml: MovieLens) -> dict[str, Any]:
+    """Matrix factorization on the canonical folds, each with the setting it chose for itself."""
+    choices = measurements.read("ratings_search")["results"]["own_choice"]
+    per_fold = []
+    for k, chosen in zip(FOLDS, choices, strict=True):
+        setting = Setting(**chosen["setting"])
+
+        def fitter(ml: MovieLens, rows: Tensor, seed: int, setting: Setting = setting) -> nn.Module:
+            return fit_mf(ml, rows, seed=seed, setting=setting)[0]
+
+        per_fold.append(measure(ml, [splits.canonical_fold(k)], fitter))
+    per_seed = np.mean([one["per_seed"] for one in per_fold], axis=0).tolist()
+    return {
+        "rmse": round(statistics.mean(per_seed), 5),
+        "spread": round(statistics.stdev(per_seed), 5),
+        "per_fold": [one["rmse"] for one in per_fold],
     }
 
 

@@ -21,28 +21,29 @@ def shorten(title: str, length: int) -> str:
     return textwrap.shorten(title, length, placeholder="…")
 
 
-def agreement(anchor: str, correlations: Mapping[str, float], raters: Mapping[str, int]) -> Figure:
+def agreement(
+    anchor: str, correlations: Mapping[str, float], chance: Mapping[str, float]
+) -> Figure:
     """How the residuals of other movies go along with one movie's, with the band chance explains.
 
     Args:
         anchor: title of the movie the others are compared with.
         correlations: title -> correlation of the residuals over common raters.
-        raters: title -> number of common raters n; chance stays within 2 / sqrt(n) nineteen times
-            in twenty.
+        chance: title -> how far a correlation may go either way by chance.
     """
     picture, axes = plots.figure(8.4, 1.2 + 0.34 * len(correlations))
     names = list(correlations)
     values = np.array([correlations[name] for name in names])
-    noise = np.array([2 / np.sqrt(raters[name]) for name in names])
+    noise = np.array([chance[name] for name in names])
     colours = [style.BLUE if value > 0 else style.RED for value in values]
     axes.barh(names, values, color=colours, height=0.6)
     axes.barh(names, 2 * noise, left=-noise, color="none", edgecolor=style.GREY, height=0.8,
-              linestyle=":", label="what chance alone explains")  # fmt: skip
+              linestyle=":", label="what chance may do")  # fmt: skip
     axes.axvline(0, color=style.INK, linewidth=1)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="correlation of what the biases leave over", ylabel="movie")
-    axes.set_title(f"Who likes “{anchor}” more than expected\nlikes the blue ones too, not the red")
+    axes.set_title(f"What goes along with liking “{anchor}” more than expected")
     picture.legend(loc="outside lower right")
     return picture
 
@@ -60,7 +61,7 @@ def two_curves(
     left, right = picture.subplots(1, 2)
     for name, curve in optimizers.items():
         left.plot(range(1, len(curve) + 1), curve, label=name, marker="o", markersize=3)
-    left.set(title="One step size does not fit every row", xlabel="epoch",
+    left.set(title="How the step is chosen matters", xlabel="epoch",
              ylabel="validation RMSE, stars")  # fmt: skip
     left.legend()
     for (name, (train, valid)), colour in zip(l2.items(), (style.BLUE, style.RED), strict=True):
@@ -69,7 +70,25 @@ def two_curves(
         right.plot(epochs, train, color=colour, linestyle="--", label=f"{name}, training")
     right.set(title="Without L2, the model learns the past by heart", xlabel="epoch",
               ylabel="RMSE, stars")  # fmt: skip
-    right.legend(fontsize=9)
+    right.legend(fontsize=9, loc=(0.45, 0.3))
+    return picture
+
+
+def by_support(errors: Mapping[str, Sequence[float]], bins: Sequence[str]) -> Figure:
+    """Error by how often the movie occurs in training.
+
+    Args:
+        errors: model -> RMSE per bin.
+        bins: labels of the bins, from rare to frequent.
+    """
+    picture, axes = plots.figure(8, 3.4)
+    markers = ("o", "s")
+    for (name, values), marker in zip(errors.items(), markers, strict=True):
+        axes.plot(range(len(bins)), values, marker=marker, label=name)
+    axes.set_xticks(range(len(bins)), bins)
+    axes.set(title="The vectors help where there is much to learn from", ylabel="RMSE, stars",
+             xlabel="training ratings of the movie")  # fmt: skip
+    axes.legend()
     return picture
 
 
@@ -93,7 +112,7 @@ def factor_map(points: Floats, labels: Mapping[int, str], *, xlabel: str, ylabel
         ylim=(low[1] - margin[1], high[1] + margin[1]),
     )
     for row, title in labels.items():
-        _label(axes, points[row], shorten(title, 30), taken)
+        _label(axes, points[row], shorten(title, 40), taken)
     axes.axhline(0, color=style.GREY, linewidth=0.6)
     axes.axvline(0, color=style.GREY, linewidth=0.6)
     axes.set(title="Two directions of taste, learned from stars alone", xlabel=xlabel,

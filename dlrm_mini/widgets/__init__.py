@@ -56,7 +56,7 @@ class Explorer:
         return {
             "application/vnd.jupyter.widget-view+json": view,
             "text/plain": f"[widget: {self.name}. Run this cell to move its controls; "
-            "the picture below shows its default state]",
+            "a picture of it is drawn below]",
         }
 
 

@@ -20,7 +20,8 @@ def waffle(guess: int, filled: float | None = None) -> Figure:
         x, y = square % 10, 9 - square // 10
         blue = min(max((filled or 0) - square, 0), 1)  # how much of this square is filled
         axes.add_patch(Rectangle((x + 0.06, y + 0.06), 0.88, 0.88, color="#EEEEEE"))
-        axes.add_patch(Rectangle((x + 0.06, y + 0.06), 0.88 * blue, 0.88, color=style.BLUE))
+        if blue:
+            axes.add_patch(Rectangle((x + 0.06, y + 0.06), 0.88 * blue, 0.88, color=style.BLUE))
         if square < guess:
             axes.add_patch(
                 Rectangle((x + 0.06, y + 0.06), 0.88, 0.88, fill=False, edgecolor=style.ORANGE,

@@ -1,6 +1,10 @@
 """What counts as the same output, and what does not."""
 
+import base64
+import io
+
 import pytest
+from matplotlib.figure import Figure
 
 from dlrm_mini.course.compare import compare_notebooks, compare_outputs, same_picture, same_text
 from dlrm_mini.course.outputs import WIDGET
@@ -69,6 +73,25 @@ def test_a_table_is_compared_by_what_it_says():
         [stored], [shown(text_html=table.format("1a", "1a", "0.71"), text_plain="x")]
     )
     assert "the table differs" in str(found[0]) and "0.71" in str(found[0])
+
+
+def drawn(title="Loss 0.38", face="#ffffff", height=0.5):
+    figure = Figure(figsize=(4, 3), facecolor=face)
+    axes = figure.subplots()
+    axes.set_facecolor(face)
+    axes.bar(["a", "b"], [1.0, height])
+    axes.set_title(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, facecolor=face)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_small_changes_of_a_real_figure_are_seen():
+    """Each of these is caught by one of the two thresholds alone: loosen either and it passes."""
+    assert same_picture(drawn(), drawn())
+    assert not same_picture(drawn(), drawn(title="Loss 0.98"))  # one digit: a few pixels
+    assert not same_picture(drawn(), drawn(height=0.56))
+    assert not same_picture(drawn(), drawn(face="#fcfcfc"))  # every pixel, a little
 
 
 def test_a_picture_is_compared_by_what_it_shows():

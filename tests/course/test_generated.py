@@ -90,3 +90,16 @@ def test_the_address_is_the_one_in_pyproject(tmp_path, monkeypatch):
     assert generated.public_address() == ADDRESS
     monkeypatch.setattr(generated, "checkout", lambda: None)
     assert generated.public_address() == ""
+
+
+def test_a_new_address_needs_no_new_run_of_the_other_chapters(tmp_path):
+    """The cell's text changes in all chapters when the address is set, its outcome in none."""
+    path = write(tmp_path, "00_start", [markdown("# Start"), code("1 + 1")])
+    chapter = chapters.find("00", path.parent)
+    nb = notebook.read(path)
+    generated.refresh(nb, chapter, "")
+    for count, (_, cell) in enumerate(notebook.code_cells(nb), start=1):
+        cell.execution_count = count
+    generated.refresh(nb, chapter, ADDRESS)
+    assert [cell.execution_count for _, cell in notebook.code_cells(nb)] == [1, 2]
+    assert ADDRESS in next(cell for _, cell in notebook.code_cells(nb)).source

@@ -49,6 +49,7 @@ def test_a_tag_around_the_comparison(problems, tag):
 
 def test_a_comment_around_the_comparison(problems):
     assert "escapes its check" in problems(code("# NBVAL_IGNORE_OUTPUT\n1"))[0]
+    assert "escapes its check" in problems(code("  ##NBVAL_IGNORE_OUTPUT\n1"))[0]
 
 
 def test_a_timing_cell_edited_afterwards(problems):

@@ -20,6 +20,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 from dlrm_mini.course import chapters, lint, notebook
 from dlrm_mini.course.compare import compare_outputs
 from dlrm_mini.course.execute import QUIET, plain
+from dlrm_mini.course.outputs import WIDGET
 
 WATCH = "__import__('dlrm_mini.course.figures', fromlist=['']).watch()"
 REPORT = "print(__import__('dlrm_mini.course.figures', fromlist=['']).report())"
@@ -129,6 +130,7 @@ class Notebook(IPyNbFile):
             )
         self.setup_sanitize_files()
         self.kernel.ask(WATCH)
+        self.views = 0
         self.wall, self.cpu, self.cpu_before = 0.0, 0.0, self.kernel.cpu_seconds()
 
     def teardown(self):
@@ -153,6 +155,7 @@ class Cell(IPyNbCell):
 
     def compare_outputs(self, test, ref, skip_compare=None):
         position = next(i for i, cell in enumerate(self.parent.nb.cells) if cell is self.cell)
+        self.parent.views += sum(WIDGET in output.get("data", {}) for output in test)
         found = compare_outputs(ref, test, notebook.tags(self.cell), position)
         advice = "If the cell is right, run `make notebooks` and look at what changed."
         self.comparison_traceback = [*map(str, found), advice]
@@ -193,7 +196,13 @@ def check_figures(book):
 
 def check_widgets(book):
     probed = json.loads(book.kernel.ask(PROBE).strip().splitlines()[-1])
-    return [f"widget {one['name']}: {one['problem']}" for one in probed if one["problem"]]
+    found = [f"widget {one['name']}: {one['problem']}" for one in probed if one["problem"]]
+    if book.views != len(probed):
+        found.append(
+            f"{book.views} widgets are shown, {len(probed)} of them made by "
+            "dlrm_mini.widgets.explore: only those can be seen to be alive"
+        )
+    return found
 
 
 def check_results(book):

@@ -108,11 +108,20 @@ def test_a_notebook_with_every_fault_fails_at_each(outcomes, pytester):
     ]  # fmt: skip
     assert "rmse 0.6" in text and "the picture differs" in text
     assert "no title on the figure" in text and "has no x label" in text
-    assert "widget ranks: moving it changes nothing" in text and "alive" not in text
+    assert "widget ranks: moving it changes nothing" in text and "widget alive" not in text
     assert "a.kept is 0.5, expected 0.4 within 0.05" in text
     assert "a.lost is in tests/notebooks/results.json, but was not recorded" in text
     assert "a.new was recorded, but is not in tests/notebooks/results.json" in text
     assert "exercises/gone.ipynb, which does not exist" in text
+
+
+def test_a_widget_that_cannot_be_probed_fails(outcomes, pytester):
+    slider = shown(text_plain="IntSlider(value=0)")
+    cells = [markdown("# Start"), code("import ipywidgets\nipywidgets.IntSlider()", slider)]
+    commit(pytester.path, "00_start", cells)
+    found, text = outcomes()
+    assert found["widgets"] == "FAILED"
+    assert "1 widgets are shown, 0 of them made by dlrm_mini.widgets.explore" in text
 
 
 def test_a_kernel_that_dies_fails_at_once(outcomes, pytester):
