@@ -11,7 +11,7 @@ from dlrm_mini import style
 
 # Part -> its chapters: number, title, the question it answers.
 PARTS: dict[str, list[tuple[str, str, str]]] = {
-    "I  Look": [
+    "I  Begin": [
         ("00", "Start here", "How does one read this course?"),
         ("01", "The data", "How far do you get with no model at all?"),
         ("02", "Matrix factorization", "What do two vectors know about taste?"),
@@ -86,7 +86,7 @@ def _box(
         )
     )  # fmt: skip
     number, title, question = words
-    axes.text(x + 0.08, y + 0.09, f"{number}  {title}", fontsize=9.3, fontweight="bold", color=ink,
+    axes.text(x + 0.08, y + 0.09, f"{number}  {title}", fontsize=8.8, fontweight="bold", color=ink,
               va="center")  # fmt: skip
     body = textwrap.fill(question, round(width * 12.2))
     axes.text(x + 0.08, y - 0.28, body, fontsize=9, color=ink, va="center", linespacing=1.1)
