@@ -13,7 +13,7 @@ from dlrm_mini import plots, style
 
 Floats = NDArray[np.float64]
 
-REACH = 2.0  # the game's person factors run from -REACH to REACH
+REACH = 2.0  # the game's user factors run from -REACH to REACH
 
 
 def shorten(title: str, length: int) -> str:
@@ -163,10 +163,10 @@ def neighbours(
     axes.barh(list(names), similarity, color=style.BLUE, height=0.62)
     for row, (value, text) in enumerate(zip(similarity, genres, strict=True)):
         inside = max(float(value), 0.0)
-        axes.text(inside, row, f" {text}", va="center", fontsize=9, color=style.INK)
+        axes.text(inside, row, f" {shorten(text, 36)}", va="center", fontsize=9, color=style.INK)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set(xlim=(0, 1.5), xticks=np.arange(0, 1.1, 0.2), ylabel="movie")
+    axes.set(xlim=(0, 2.1), xticks=np.arange(0, 1.1, 0.2), ylabel="movie")
     axes.set_xlabel("cosine similarity of the movie vectors (1: same direction)")
     axes.set_title(f"Nearest to “{anchor}”")
     return picture
@@ -248,6 +248,6 @@ def _landscape(axes: Axes, game: Game, yours: Floats, steps: int, show: bool) ->
     axes.plot(*yours, "o", color=style.RED, markersize=9, label="you")
     losses = [f"you {float(game.loss(yours)):.3f}", f"SGD {float(game.loss(way[-1])):.3f}"]
     losses += [f"best {float(game.loss(game.best())):.3f}"] if show else []
-    axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="person factor 1",
-             ylabel="person factor 2", title="loss: " + ", ".join(losses))  # fmt: skip
+    axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="user factor 1",
+             ylabel="user factor 2", title="loss: " + ", ".join(losses))  # fmt: skip
     axes.legend(loc="lower right", frameon=True)

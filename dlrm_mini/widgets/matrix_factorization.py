@@ -91,7 +91,7 @@ def play(games: list[pictures.Game]) -> Explorer:
     return explore(
         "be the optimizer",
         draw,
-        person=ipywidgets.Dropdown(options=list(by_name), description="person"),
+        person=ipywidgets.Dropdown(options=list(by_name), description="user"),
         x=ipywidgets.FloatSlider(1.0, description="factor 1", **wide),
         y=ipywidgets.FloatSlider(-1.0, description="factor 2", **wide),
         steps=ipywidgets.IntSlider(0, 0, 120, description="SGD steps"),
