@@ -11,13 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dlrm_mini.errors import UserError
 
-Column = Tensor | tuple[Tensor, Tensor]
+Column = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+
+
+class Bag(NamedTuple):
+    """One feature of B rows, as `torch.nn.functional.embedding_bag` wants it."""
+
+    ids: Tensor  # (V_f,) int64
+    offsets: Tensor  # (B + 1,) int64
+    weights: Tensor | None  # (V_f,) float32; None: all are 1
 
 
 def expect(name: str, tensor: Tensor, dtype: torch.dtype, ndim: int) -> None:
@@ -49,6 +58,7 @@ class SparseFeatures:
         names: the F features, at least one.
         values: (V,) int64, all ids; feature 0's B bags come first.
         offsets: (F * B + 1,) int64, where each bag begins, and V at the end.
+        weights: (V,) float32, how much each id counts, or None when all count 1.
 
     Raises:
         UserError: when the parts do not fit together.
@@ -65,10 +75,18 @@ class SparseFeatures:
     names: tuple[str, ...]
     values: Tensor
     offsets: Tensor
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         expect("values", self.values, torch.int64, 1)
         expect("offsets", self.offsets, torch.int64, 1)
+        if self.weights is not None:
+            expect("weights", self.weights, torch.float32, 1)
+            if len(self.weights) != len(self.values):
+                raise UserError(
+                    f"There are {len(self.weights)} weights for {len(self.values)} ids; "
+                    "expected one weight an id."
+                )
         if not self.names or len(set(self.names)) != len(self.names):
             raise UserError(f"The feature names are {self.names}; expected one or more, each once.")
         if not len(self.offsets) or (len(self.offsets) - 1) % len(self.names):
@@ -85,14 +103,14 @@ class SparseFeatures:
 
         Args:
             columns: a column is (N,) int64 ids, one a row, or a pair of (V,) ids and (N + 1,)
-                offsets.
+                offsets, or these two and (V,) float32 weights.
 
         Raises:
             UserError: when a column has the wrong dtype or offsets, or columns differ in length.
         """
-        values, lengths, sizes = [], [], {}
+        values, weights, lengths, sizes = [], [], [], {}
         for name, column in columns.items():
-            ids, offsets = column if isinstance(column, tuple) else (column, None)
+            ids, offsets, weight = _parts(column)
             expect(f"The ids of feature '{name}'", ids, torch.int64, 1)
             if offsets is None:
                 lengths.append(torch.ones_like(ids))
@@ -102,14 +120,27 @@ class SparseFeatures:
                     raise UserError(f"Feature '{name}' has no offsets; expected rows + 1.")
                 _expect_offsets(f"feature '{name}'", offsets, len(ids))
                 lengths.append(offsets.diff())
+            if weight is not None:
+                expect(f"The weights of feature '{name}'", weight, torch.float32, 1)
+                if len(weight) != len(ids):
+                    raise UserError(
+                        f"Feature '{name}' has {len(weight)} weights for {len(ids)} ids; "
+                        "expected one weight an id."
+                    )
             values.append(ids)
+            weights.append(weight)
             sizes[name] = len(lengths[-1])
         if len(set(sizes.values())) != 1:
             raise UserError(
                 f"The features have these numbers of rows: {sizes}; expected one number."
             )
         ends = torch.cat(lengths).cumsum(0)
-        return cls(tuple(columns), torch.cat(values), torch.cat([ends.new_zeros(1), ends]))
+        return cls(
+            tuple(columns),
+            torch.cat(values),
+            torch.cat([ends.new_zeros(1), ends]),
+            _joined(weights, values),
+        )
 
     @property
     def batch_size(self) -> int:
@@ -121,21 +152,44 @@ class SparseFeatures:
         return self.offsets.diff().view(len(self.names), self.batch_size)
 
     @cached_property
-    def _one_hot(self) -> bool:
-        """Whether every bag of every feature holds exactly one id."""
-        n_bags = len(self.offsets) - 1
-        return len(self.values) == n_bags and bool((self.offsets.diff() == 1).all())
+    def one_hot(self) -> tuple[bool, ...]:
+        """For each feature, whether every row has exactly one id."""
+        return tuple((self.lengths() == 1).all(1).tolist())
 
-    def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
-        """The ids (V_f,) and offsets (B + 1,) of one feature, as `embedding_bag` wants them."""
+    @cached_property
+    def _all_one_hot(self) -> bool:
+        return len(self.values) == len(self.offsets) - 1 and all(self.one_hot)
+
+    def index(self, name: str) -> int:
+        """The place of a feature.
+
+        Raises:
+            UserError: there is no such feature; the message names those there are.
+        """
         if name not in self.names:
             raise UserError(f"There is no feature '{name}'; there are {', '.join(self.names)}.")
-        first = self.names.index(name) * self.batch_size
-        if self._one_hot:
-            rows = slice(first, first + self.batch_size)
-            return self.values[rows], self.offsets[: self.batch_size + 1]
-        offsets = self.offsets[first : first + self.batch_size + 1]
-        return self.values[offsets[0] : offsets[-1]], offsets - offsets[0]
+        return self.names.index(name)
+
+    def bag(self, name: str) -> Bag:
+        """The ids (V_f,), offsets (B + 1,) and weights (V_f,) of one feature.
+
+        Raises:
+            UserError: there is no such feature.
+        """
+        first = self.index(name) * self.batch_size
+        if self._all_one_hot:
+            place = slice(first, first + self.batch_size)
+            offsets = self.offsets[: self.batch_size + 1]
+        else:
+            offsets = self.offsets[first : first + self.batch_size + 1]
+            place = slice(int(offsets[0]), int(offsets[-1]))
+            offsets = offsets - offsets[0]
+        weights = None if self.weights is None else self.weights[place]
+        return Bag(self.values[place], offsets, weights)
+
+    def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
+        """The ids (V_f,) and offsets (B + 1,) of one feature."""
+        return self.bag(name)[:2]
 
     def ids(self, name: str) -> Tensor:
         """The ids (B,) of a feature that has exactly one a row.
@@ -144,36 +198,55 @@ class SparseFeatures:
             UserError: when a row of this feature has none or several.
         """
         values, offsets = self[name]
-        if not self._one_hot:
+        if not self.one_hot[self.index(name)]:
             lengths = offsets.diff()
-            if bool((lengths != 1).any()):
-                row = int((lengths != 1).nonzero()[0])
-                raise UserError(
-                    f"Row {row} of feature '{name}' has {int(lengths[row])} ids; expected exactly "
-                    f"one a row. Use sparse['{name}'], which gives ids and offsets."
-                )
+            row = int((lengths != 1).nonzero()[0])
+            raise UserError(
+                f"Row {row} of feature '{name}' has {int(lengths[row])} ids; expected exactly "
+                f"one a row. Use sparse['{name}'], which gives ids and offsets."
+            )
         return values
 
     def select(self, rows: Tensor) -> SparseFeatures:
         """The same features for these rows, (b,) int64, in this order; a row may come twice."""
         n_features, n_rows = len(self.names), self.batch_size
-        if self._one_hot:
-            chosen = self.values.view(n_features, n_rows)[:, rows].reshape(-1)
-            offsets = torch.arange(len(chosen) + 1, device=chosen.device)
-            return SparseFeatures(self.names, chosen, offsets)
-        starts = self.offsets[:-1].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
-        ends = self.offsets[1:].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
-        lengths = ends - starts
-        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        # Where each id comes from: its bag's old place, minus the bag's new place, plus its own.
-        total = int(offsets[-1])
-        source = torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=total)
-        source += torch.arange(total, device=source.device)
-        return SparseFeatures(self.names, self.values[source], offsets)
+        if self._all_one_hot:
+            source = (torch.arange(n_features, device=rows.device)[:, None] * n_rows + rows).view(
+                -1
+            )
+            offsets = torch.arange(len(source) + 1, device=rows.device)
+        else:
+            starts = self.offsets[:-1].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
+            ends = self.offsets[1:].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
+            lengths = ends - starts
+            offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+            # Where each id comes from: its bag's old place, minus the new place, plus its own.
+            total = int(offsets[-1])
+            source = torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=total)
+            source += torch.arange(total, device=source.device)
+        weights = None if self.weights is None else self.weights[source]
+        return SparseFeatures(self.names, self.values[source], offsets, weights)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseFeatures:
         """The same features on another device."""
         values = self.values.to(device, non_blocking=non_blocking)
-        return SparseFeatures(
-            self.names, values, self.offsets.to(device, non_blocking=non_blocking)
-        )
+        offsets = self.offsets.to(device, non_blocking=non_blocking)
+        weights = self.weights
+        if weights is not None:
+            weights = weights.to(device, non_blocking=non_blocking)
+        return SparseFeatures(self.names, values, offsets, weights)
+
+
+def _parts(column: Column) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Ids, offsets and weights of a column, None for what it leaves out."""
+    if not isinstance(column, tuple):
+        return column, None, None
+    return column if len(column) == 3 else (*column, None)
+
+
+def _joined(weights: list[Tensor | None], values: list[Tensor]) -> Tensor | None:
+    """All features' weights end to end, 1 where a feature has none; None when no feature has."""
+    if all(weight is None for weight in weights):
+        return None
+    pairs = zip(weights, values, strict=True)
+    return torch.cat([torch.ones(len(v), device=v.device) if w is None else w for w, v in pairs])

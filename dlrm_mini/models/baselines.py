@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrm_mini.datasets.batches import Batch
-from dlrm_mini.models.matrix_factorization import check_ids
+from dlrm_mini.embeddings import check_ids
 
 
 class Biases(nn.Module):

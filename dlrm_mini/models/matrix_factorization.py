@@ -11,21 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrm_mini.datasets.batches import Batch
-from dlrm_mini.errors import UserError
-
-
-def check_ids(feature: str, ids: Tensor, n_rows: int) -> None:
-    """Raise a UserError unless every id has a row in the feature's table of `n_rows` rows."""
-    if ids.numel() == 0:
-        return
-    low, high = (int(end) for end in ids.aminmax())
-    if low < 0 or high >= n_rows:
-        wrong = low if low < 0 else high
-        raise UserError(
-            f"Feature '{feature}' has the id {wrong}, but its embedding table has {n_rows} rows; "
-            f"expected ids in 0..{n_rows - 1}. Train with a table that has a row for this id, or "
-            "leave the example out."
-        )
+from dlrm_mini.embeddings import check_ids
 
 
 class Rows(NamedTuple):

@@ -190,3 +190,40 @@ def test_a_loader_without_a_batch_is_refused():
     assert "0 rows make no batch" in refused(Loader, make(3).select(torch.arange(0)), 4)
     assert "batch_size is 0" in refused(Loader, make(3), 0)
     assert "seed -1" in refused(Loader, make(3), 2, seed=-1)
+
+
+def weighted():
+    genres = torch.tensor([4, 0, 5]), torch.tensor([0, 2, 2, 3]), torch.tensor([0.5, 2.0, 3.0])
+    return SparseFeatures.from_columns({"item": torch.tensor([7, 3, 1]), "genres": genres})
+
+
+def test_weights_travel_with_their_ids():
+    sparse = weighted()
+    assert sparse.bag("item").weights.tolist() == [1, 1, 1]
+    assert sparse.bag("genres").weights.tolist() == [0.5, 2.0, 3.0]
+    chosen = sparse.select(torch.tensor([2, 0, 1]))
+    assert chosen.bag("genres").ids.tolist() == [5, 4, 0]
+    assert chosen.bag("genres").weights.tolist() == [3.0, 0.5, 2.0]
+    assert chosen.bag("genres").offsets.tolist() == [0, 1, 3, 3]
+    assert chosen.to("cpu").bag("genres").weights.tolist() == [3.0, 0.5, 2.0]
+    assert sparse.one_hot == (True, False)
+
+
+def test_weights_of_one_hot_features_are_selected_too():
+    ids, offsets = torch.tensor([7, 3, 1]), torch.arange(4)
+    sparse = SparseFeatures.from_columns({"item": (ids, offsets, torch.tensor([1.0, 2.0, 3.0]))})
+    assert sparse.select(torch.tensor([2, 1])).bag("item").weights.tolist() == [3.0, 2.0]
+
+
+def test_without_weights_there_are_none():
+    assert SparseFeatures.from_columns({"item": torch.tensor([7])}).bag("item").weights is None
+
+
+def test_weights_must_fit_the_ids():
+    ids, offsets = torch.tensor([7, 3]), torch.tensor([0, 2])
+    with pytest.raises(UserError, match="'item' has 1 weights for 2 ids"):
+        SparseFeatures.from_columns({"item": (ids, offsets, torch.ones(1))})
+    with pytest.raises(UserError, match=r"weights of feature 'item' .* torch.float64"):
+        SparseFeatures.from_columns({"item": (ids, offsets, torch.ones(2).double())})
+    with pytest.raises(UserError, match="1 weights for 2 ids"):
+        SparseFeatures(("item",), ids, offsets, torch.ones(1))

@@ -1,0 +1,107 @@
+"""How vectors meet: all pairs by dot product, or side by side.
+
+The order of pairs and of concatenation is that of the paper's own implementation
+(`interact_features` in facebookresearch/dlrm), so that a top MLP trained there can be copied in.
+TorchRec's DLRM has the same pairs in another order: it reads the upper triangle row by row. Chapter
+05 draws ours (`dlrm_mini.pictures.dlrm.pair_order`).
+
+Vector 0 is the dense one, vectors 1..F are the tables'. The dot interaction reads the strictly
+lower triangle of their Gram matrix row by row, behind the dense vector itself:
+
+    dense, <1,0>, <2,0>, <2,1>, <3,0>, <3,1>, <3,2>, ...
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dlrm_mini.errors import UserError
+
+Interaction = Literal["dot", "cat"]
+
+
+def pair_indices(n: int, self_interaction: bool = False) -> tuple[Tensor, Tensor]:
+    """The rows and columns of the pairs among n vectors, in order, (n_pairs,) int64 each.
+
+    Args:
+        n: how many vectors interact.
+        self_interaction: whether a vector meets itself as well (the diagonal).
+    """
+    rows, columns = torch.tril_indices(n, n, offset=0 if self_interaction else -1)
+    return rows, columns
+
+
+def pair_names(names: Sequence[str], self_interaction: bool = False) -> list[tuple[str, str]]:
+    """The names of the pairs among named vectors, in the order of `pair_indices`."""
+    rows, columns = pair_indices(len(names), self_interaction)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(names[row], names[column]) for row, column in pairs]
+
+
+def output_width(kind: Interaction, n: int, dim: int, self_interaction: bool = False) -> int:
+    """How many numbers a row is after the interaction: the input of the top MLP.
+
+    Args:
+        kind: "dot" or "cat".
+        n: vectors that interact, the dense one included.
+        dim: D, their width.
+        self_interaction: whether the diagonal counts; "cat" has none.
+
+    Raises:
+        UserError: there is no such interaction.
+    """
+    if kind not in get_args(Interaction):
+        raise UserError(f"The interaction is {kind!r}; expected 'dot' or 'cat'.")
+    if kind == "cat":
+        return n * dim
+    return dim + n * (n + 1 if self_interaction else n - 1) // 2
+
+
+def gram(dense: Tensor, vectors: Tensor) -> Tensor:
+    """The dot products of all vectors of a row with each other, (B, n, n), dense vector first."""
+    together = _together(dense, vectors)  # (B, n, D)
+    return together @ together.transpose(1, 2)
+
+
+def dot_interaction(dense: Tensor, vectors: Tensor, *, self_interaction: bool = False) -> Tensor:
+    """The dense vector and, behind it, the dot product of each pair (Naumov et al. 2019, 2.1.4).
+
+    Args:
+        dense: (B, D), what the bottom MLP made of the dense features.
+        vectors: (B, F, D), the pooled embeddings.
+        self_interaction: whether each vector's squared length is among the products.
+
+    Returns:
+        (B, D + n (n - 1) / 2) with n = F + 1, or (B, D + n (n + 1) / 2) with self-interaction.
+
+    Raises:
+        UserError: the two differ in batch size or width.
+    """
+    products = gram(dense, vectors)  # (B, n, n)
+    rows, columns = pair_indices(products.shape[1], self_interaction)
+    # One index into the flattened matrix: its gradient is far cheaper than that of two.
+    flat = (rows * products.shape[1] + columns).to(products.device)
+    pairs = products.flatten(1).index_select(1, flat)  # (B, n_pairs)
+    return torch.cat([dense, pairs], dim=1)
+
+
+def cat_interaction(dense: Tensor, vectors: Tensor) -> Tensor:
+    """All vectors side by side, dense first, (B, n * D): no products, the top MLP may find them.
+
+    Raises:
+        UserError: the two differ in batch size or width.
+    """
+    return _together(dense, vectors).flatten(1)
+
+
+def _together(dense: Tensor, vectors: Tensor) -> Tensor:
+    """All n = F + 1 vectors of each row, (B, n, D)."""
+    if dense.ndim != 2 or vectors.ndim != 3 or dense.shape != vectors[:, 0].shape:
+        raise UserError(
+            f"The dense vectors have the shape {tuple(dense.shape)} and the embeddings "
+            f"{tuple(vectors.shape)}; expected (B, D) and (B, F, D) with the same B and D. The "
+            "bottom MLP must end at the embedding dimension."
+        )
+    return torch.cat([dense[:, None], vectors], dim=1)
