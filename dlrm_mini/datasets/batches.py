@@ -12,7 +12,7 @@ from torch import Tensor
 from dlrm_mini.datasets.sparse import SparseFeatures, expect
 from dlrm_mini.errors import UserError
 
-__all__ = ["Batch", "Loader", "SparseFeatures"]
+__all__ = ["Batch", "Loader", "SparseFeatures", "check_dense"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,32 @@ class Batch:
             self.sparse.to(device, non_blocking),
             self.labels.to(device, non_blocking=non_blocking),
         )
+
+
+def check_dense(dense: Tensor, n_columns: int) -> None:
+    """Raise a UserError unless `dense` has `n_columns` columns of finite numbers.
+
+    One sum says whether any number is not finite; only then is the place looked for.
+
+    Args:
+        dense: (B, n_columns).
+        n_columns: how many columns the model was built for.
+    """
+    if dense.shape[1] != n_columns:
+        raise UserError(
+            f"The batch has {dense.shape[1]} dense columns, but the model was built for "
+            f"{n_columns}; give it batches with {n_columns}, or change n_dense to "
+            f"{dense.shape[1]}."
+        )
+    if not bool(torch.isfinite(dense.sum())):
+        wrong = (~torch.isfinite(dense)).nonzero()
+        if len(wrong):  # none: the sum of large numbers overflowed
+            row, column = wrong[0].tolist()
+            raise UserError(
+                f"Dense column {column} holds {float(dense[row, column])} in row {row} of the "
+                f"batch ({len(wrong)} such values in all); expected finite numbers. Fill in what "
+                "is missing, for example with the column's mean over the training rows."
+            )
 
 
 class Loader:

@@ -14,9 +14,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlrm_mini.datasets.batches import Batch
+from dlrm_mini.datasets.batches import Batch, check_dense
 from dlrm_mini.embeddings import EmbeddingTables
-from dlrm_mini.errors import UserError
 from dlrm_mini.models.matrix_factorization import MatrixFactorization
 
 
@@ -76,7 +75,7 @@ class FactorizationMachine(nn.Module):
         n_dense: dense columns; each is a field with one weight and one vector.
         bias: first value of w_0, such as the mean rating or the log-odds of a click.
         init_std: standard deviation of the first vectors' entries; the linear weights start at 0.
-        check: whether ids without a row are looked for.
+        check: whether ids without a row and dense features that are not finite are looked for.
 
     Example:
         >>> model = FactorizationMachine({"user": 943, "item": 1682, "genres": 19}, 8, n_dense=1)
@@ -111,14 +110,11 @@ class FactorizationMachine(nn.Module):
         """The rows of each example in every field, times their values.
 
         Raises:
-            UserError: a feature is missing, an id has no row, or the dense columns are not n_dense.
+            UserError: a feature is missing, an id has no row, or the dense columns are not n_dense
+                or not finite.
         """
-        if batch.dense.shape[1] != self.n_dense:
-            raise UserError(
-                f"The batch has {batch.dense.shape[1]} dense columns; the model was built for "
-                f"{self.n_dense}. Build it with n_dense={batch.dense.shape[1]}, or leave columns "
-                "out."
-            )
+        if self.vectors.check:
+            check_dense(batch.dense, self.n_dense)
         vectors = self.vectors(batch.sparse)  # (B, F, D); checks the ids, for the linear part too
         squares = _squares(self.vectors, batch, vectors)  # (B, F, D)
         linear = self.linear(batch.sparse)  # (B, F, 1)

@@ -1,0 +1,123 @@
+"""DLRM: dense features through a bottom MLP, ids through tables, dot products, a top MLP.
+
+Naumov et al. 2019, "Deep Learning Recommendation Model for Personalization and Recommendation
+Systems". Layers, orders and starting values are those of its public implementation
+(facebookresearch/dlrm), so that weights trained there can be copied in.
+"""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from dlrm_mini.datasets.batches import Batch, SparseFeatures, check_dense
+from dlrm_mini.embeddings import EmbeddingTables
+from dlrm_mini.interactions import cat_interaction, dot_interaction, gram
+from dlrm_mini.models import dlrm_drawing
+from dlrm_mini.models.dlrm_config import DLRMConfig
+from dlrm_mini.models.dlrm_description import describe, live_shapes
+from dlrm_mini.models.mlp import fully_connected
+
+
+class DLRM(nn.Module):
+    """The deep learning recommendation model.
+
+    Args:
+        config: the sizes.
+        check: whether `forward` looks for ids without a row and for dense features that are not
+            finite; later, `model.tables.check` switches both.
+        sparse_gradient: whether the tables get gradients of the rows touched only.
+
+    Example:
+        >>> model = DLRM(DLRMConfig(4, {"user": 9, "item": 7}, dim=8, bottom=(8,), top=(16, 1)))
+        >>> model(random_batch(model.config, 5)).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self, config: DLRMConfig, *, check: bool = True, sparse_gradient: bool = False
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.bottom = fully_connected(config.bottom_sizes, last="relu")
+        self.tables = EmbeddingTables(
+            config.cardinalities,
+            config.dim,
+            pooling=config.pooling,
+            init_std=None,  # uniform in ±1/sqrt(rows)
+            check=check,
+            sparse_gradient=sparse_gradient,
+        )
+        self.top = fully_connected(config.top_sizes, last="none", dropout=config.dropout)
+
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """The n vectors that interact, in order."""
+        return ("dense", *self.tables.names)
+
+    def interact(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The vectors that interact: the dense one (B, D), and those of the tables (B, F, D).
+
+        Raises:
+            UserError: a missing feature, an id without a row, or dense columns that are too many,
+                too few or not finite.
+        """
+        if self.tables.check:
+            check_dense(batch.dense, self.config.n_dense)
+        vectors = self.tables(batch.sparse)  # (B, F, D)
+        dense = self.bottom(batch.dense.to(vectors.dtype))  # (B, n_dense) -> (B, D)
+        return dense, vectors
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The logits (B,) of a batch.
+
+        Raises:
+            UserError: as `interact`.
+        """
+        dense, vectors = self.interact(batch)
+        if self.config.interaction == "dot":
+            own = self.config.self_interaction
+            together = dot_interaction(dense, vectors, self_interaction=own)  # (B, D + pairs)
+        else:
+            together = cat_interaction(dense, vectors)  # (B, n * D)
+        logits: Tensor = self.top(together).squeeze(1)  # (B, 1) -> (B,)
+        return logits
+
+    def interaction_matrix(self, batch: Batch) -> Tensor:
+        """The dot product of every two of the n vectors, (B, n, n), in order of `vector_names`.
+
+        Raises:
+            UserError: as `interact`.
+        """
+        return gram(*self.interact(batch))
+
+    def describe(self, batch_size: int = 2048) -> str:
+        """The architecture as a table, with the shapes that a forward pass really had.
+
+        Args:
+            batch_size: rows of the random batch that goes through.
+        """
+        device = next(self.parameters()).device
+        batch = random_batch(self.config, batch_size).to(device)
+        return describe(self.config, live_shapes(self, batch))
+
+    def draw(self) -> Figure:
+        """The architecture as a block diagram."""
+        return dlrm_drawing.draw(self.config)
+
+
+def random_batch(config: DLRMConfig, batch_size: int, seed: int = 0) -> Batch:
+    """Rows of the shape that `config` wants: uniform dense features, ids and labels.
+
+    Args:
+        config: the sizes; each bag holds `lookups` ids.
+        batch_size: B.
+        seed: which rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    columns = {}
+    for name, ids in config.lookups_by_table.items():
+        values = torch.randint(config.cardinalities[name], (batch_size * ids,), generator=generator)
+        columns[name] = values, torch.arange(batch_size + 1) * ids
+    dense = torch.rand(batch_size, config.n_dense, generator=generator)
+    labels = torch.randint(2, (batch_size,), generator=generator).float()
+    return Batch(dense, SparseFeatures.from_columns(columns), labels)
