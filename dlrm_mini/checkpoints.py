@@ -50,11 +50,12 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no checkpoint at {path}. Train first, or name another file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path} is not a checkpoint that can be read ({reason}). "
-            "It may be cut short or of another program: delete it and train again."
+            "It may be cut short or of another program. Name the file that training wrote, or "
+            "train again."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no model: expected a checkpoint written by dlrm-mini.")

@@ -128,6 +128,12 @@ def test_a_missing_feature_is_named():
         EmbeddingTables({"user": 3}, 2)(features())
 
 
+def test_a_feature_whose_bags_are_all_empty_is_legal():
+    sparse = features(genres=((), ()))
+    check_features(sparse, ROWS)
+    check_features(sparse, {"genres": 4})
+
+
 def test_no_rows_are_legal():
     empty = features().select(torch.tensor([], dtype=torch.int64))
     assert EmbeddingTables(ROWS, 3)(empty).shape == (0, 2, 3)
