@@ -1,5 +1,6 @@
 """The commands. `python -m dlrm_mini --help` lists them; `make` has the same names.
 
+Only `train`, `evaluate` and `predict` are not in `make`: they are nothing without their options.
 Standard library only at the top: a command finds or makes its environment first, then imports.
 """
 
@@ -8,15 +9,27 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from dlrm_mini import bootstrap
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import absolute_environment, checkout, course_file
+from dlrm_mini.shell import arguments
 
 Action = Callable[[argparse.Namespace], int]
 
-MEASUREMENTS = ("ratings-search", "ratings-ladder")
+# Name -> the function that measures and records it; imported when it is asked for.
+MEASUREMENTS = {
+    "ratings-search": "dlrm_mini.ladders.ratings:search",
+    "ratings-upper-search": "dlrm_mini.ladders.upper_search:search",
+    "ratings-ladder": "dlrm_mini.ladders.ratings:ladder",
+    "fm-features": "dlrm_mini.ladders.fm_features:measure",
+    "dot-product": "dlrm_mini.ladders.dot_product:measure",
+    "clicks-search": "dlrm_mini.ladders.clicks:search",
+    "clicks-ladder": "dlrm_mini.ladders.clicks:ladder",
+    "clicks-ablations": "dlrm_mini.ladders.click_ablations:ablations",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,14 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Ready. Every command finds the environment by itself; its Python is {python}")
             return 0
         if python != Path(sys.executable):
-            return subprocess.call([str(python), "-m", "dlrm_mini", *words])
+            return _hand_over([str(python), "-m", "dlrm_mini", *words])
         return int(options.action(options) or 0)
     except UserError as error:
         print(f"dlrm-mini: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ndlrm-mini: stopped. The same command begins anew.", file=sys.stderr)
+        print(f"\ndlrm-mini: stopped. {options.stopped}", file=sys.stderr)
         return 130
+
+
+def _hand_over(command: Sequence[str]) -> int:
+    """Run a command and wait until it has ended, its status for ours.
+
+    Ctrl-C reaches it as well, and how it stops is its own affair: `subprocess.call` would kill it
+    after a quarter of a second, in the middle of a checkpoint perhaps.
+    """
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         name: str, help_: str, action: Action | None, *needs: str
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_)
-        sub.set_defaults(action=action, needs=needs)
+        sub.set_defaults(action=action, needs=needs, stopped="The same command begins anew.")
         return sub
 
     run = command("run", "execute every chapter, write build/html, print the results", _run, "lab")
@@ -70,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("chapter", metavar="NN")
     measure = command("measure", "compute what a chapter cannot hold, and record it", _measure)
     measure.add_argument("what", choices=MEASUREMENTS)
+    train = command("train", "train a model and save it", _train)
+    arguments.for_train(train)
+    train.set_defaults(stopped="The same command with --resume goes on from the last whole epoch.")
+    arguments.for_evaluate(command("evaluate", "say how good a saved model is", _evaluate))
+    arguments.for_predict(command("predict", "ask a saved model", _predict))
     command("bench", "measure this project beside its peers, into build/bench.json", _bench)
     return parser
 
@@ -135,11 +167,27 @@ def _edit(options: argparse.Namespace) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from dlrm_mini.ladders import ratings
-
-    commands = {"ratings-search": ratings.search, "ratings-ladder": ratings.ladder}
-    print(commands[options.what](progress=True))
+    module, function = MEASUREMENTS[options.what].split(":")
+    print(getattr(import_module(module), function)(progress=True))
     return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from dlrm_mini.shell.train import train
+
+    return train(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from dlrm_mini.shell.evaluate import evaluate
+
+    return evaluate(options)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from dlrm_mini.shell.predict import predict
+
+    return predict(options)
 
 
 def _bench(_: argparse.Namespace) -> int:

@@ -1,7 +1,10 @@
 """The commands as a newcomer types them: help, wrong words, what they print, what they return."""
 
+import importlib
+import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +30,48 @@ def targets() -> set[str]:
 
 
 def test_make_and_python_know_the_same_commands():
+    """But for those that are nothing without their options."""
     listed = run("--help").stdout
-    assert targets() - {"help"} == set(re.findall(r"^    ([a-z]+)\b", listed, re.M))
+    commands = (targets() - {"help"}) | {"train", "evaluate", "predict"}
+    assert commands == set(re.findall(r"^    ([a-z]+)\b", listed, re.M))
+
+
+@pytest.mark.parametrize("name", cli.MEASUREMENTS)
+def test_every_measurement_is_a_function_that_can_be_told_to_be_quiet(name):
+    module, function = cli.MEASUREMENTS[name].split(":")
+    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
+    assert "progress" in parameters
+
+
+def test_measure_calls_the_function_of_that_name(monkeypatch, capsys):
+    from dlrm_mini.ladders import ratings
+
+    monkeypatch.setattr(ratings, "ladder", lambda progress: f"measured, {progress}")
+    assert cli.main(["measure", "ratings-ladder"]) == 0
+    assert capsys.readouterr().out == "measured, True\n"
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["measure", "rating-ladder"])
+    assert caught.value.code == 2
+    assert "clicks-ladder" in capsys.readouterr().err
+
+
+def test_train_from_the_shell_begins_and_says_what_it_lacks(tmp_path):
+    """A process of its own: the words go through the parser, the refusal comes as a sentence."""
+    done = run("train", "--data", "movielens", "--out", str(tmp_path / "run.pt"))
+    assert done.returncode == 1 and "--model" in done.stderr and "Traceback" not in done.stderr
+    for word, wrong in (("--model", "svd"), ("--split", "u6"), ("--epochs", "many")):
+        done = run("train", word, wrong)
+        assert done.returncode == 2 and wrong in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stopped_training_is_not_told_to_begin_anew(monkeypatch, capsys):
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_train", stopped)
+    assert cli.main(["train", "--model", "mf"]) == 130
+    assert "--resume goes on from the last whole epoch" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="make is for Unix")
@@ -97,3 +140,31 @@ def test_errors_become_sentences_and_statuses(monkeypatch, capsys, raised, statu
     monkeypatch.setattr(cli, "_data", fails)
     assert cli.main(["data"]) == status
     assert capsys.readouterr().err.strip().startswith("dlrm-mini: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
+def test_a_command_that_was_handed_over_stops_in_its_own_time(tmp_path):
+    """It takes a while to put things in order, and is let, however often Ctrl-C is pressed."""
+    child = (
+        "import signal, sys, time, pathlib\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "print('ready', flush=True); time.sleep(0.6)\n"
+        "pathlib.Path('in_order').touch(); sys.exit(7)"
+    )
+    parent = (
+        "import sys; from dlrm_mini import cli\n"
+        f"sys.exit(cli._hand_over([sys.executable, '-c', {child!r}]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 7
+    assert (tmp_path / "in_order").exists()

@@ -12,6 +12,7 @@ from dlrm_mini import measurements
 from dlrm_mini.datasets import movielens, splits
 from dlrm_mini.ladders import rating_models, ratings
 from dlrm_mini.ladders.rating_models import CHOSEN, RUNGS, SHRINK, fit_mf, rmse_on
+from dlrm_mini.ladders.rating_rungs import rung
 
 N, N_USERS, N_ITEMS = 4000, 60, 80
 
@@ -84,15 +85,10 @@ def test_measure_averages_over_folds_and_spreads_over_seeds(small):
     folds = [splits.random_split(N, seed=k) for k in range(2)]
     errors = iter([1.0, 2.0, 1.5, 2.5, 2.0, 3.0])  # seed 0: two folds, seed 1: two folds, ...
 
-    class Off(torch.nn.Module):
-        def __init__(self, error):
-            super().__init__()
-            self.error = error
+    def off(ml, split, seed):
+        return ml.rating[split.test] + next(errors)
 
-        def forward(self, batch):
-            return batch.labels + self.error
-
-    result = ratings.measure(small, folds, lambda ml, rows, seed: Off(next(errors)))
+    result = ratings.measure(small, folds, off)
     assert result["rmse"] == 2.0
     assert result["per_seed"] == [1.5, 2.0, 2.5] and result["per_fold"] == [1.5, 2.5]
     assert result["spread"] == 0.5
@@ -122,6 +118,9 @@ def written(small, monkeypatch):
     monkeypatch.setattr(ratings, "N_RANDOM", 2)
     monkeypatch.setattr(ratings, "START", replace(QUICK, epochs=4))
     monkeypatch.setattr(rating_models, "CHOSEN", QUICK)
+    lowest = {name: rung(fitter) for name, fitter in rating_models.RUNGS.items()}
+    upper = {"fm": lambda ml, split, seed: ml.rating[split.test] + 0.1}
+    monkeypatch.setattr(ratings, "RUNGS", lowest | upper)
     return caught | {"test": set(fold.test.tolist()), "caught": caught}
 
 
@@ -152,7 +151,8 @@ def test_ladder_measures_every_rung_on_every_split(written):
     measured = written["caught"]["ratings_ladder"]["splits"]
     assert set(measured) == {"canonical", "random", "user_temporal", "global_temporal"}
     for split, rungs in measured.items():
-        assert list(rungs) == ["constant", "popularity", "biases", "mf"]
+        upper = ["fm"] if split == "canonical" else []
+        assert list(rungs) == ["constant", "popularity", "biases", "mf", *upper]
         folds = 5 if split in ("canonical", "random") else 1
         assert all(len(rung["per_fold"]) == folds for rung in rungs.values())
         assert rungs["constant"]["spread"] == 0

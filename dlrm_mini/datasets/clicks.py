@@ -25,6 +25,7 @@ AGE_BUCKETS = ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")  
 DECADES = (*(f"{year}s" for year in range(1920, 2000, 10)), "unknown")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 ZIP_PREFIXES = (*"0123456789", "other")  # the first digit is a region of the United States
+PRIOR_ROWS = 20.0  # chosen on validation rows: `python -m dlrm_mini measure clicks-search`
 DENSE = ("age", "year", "user_log_count", "user_mean", "item_log_count", "item_mean")
 
 _AGE_EDGES = np.array([18, 25, 35, 45, 50, 56])
@@ -49,21 +50,26 @@ class ClickTask:
 
 
 def click_task(
-    ml: MovieLens, split: Split, *, label: Literal["click", "rating"] = "click"
+    ml: MovieLens,
+    split: Split,
+    *,
+    label: Literal["click", "rating"] = "click",
+    prior_rows: float = PRIOR_ROWS,
 ) -> ClickTask:
     """Features and labels for the rows of a split.
 
     Sparse: user, item, occupation, gender, age_bucket, zip_prefix, decade (of release), hour and
     weekday (of the rating, UTC) with one id a row, and genres with one to six. Dense: age, year (of
     release), and for user and item the log of 1 + the number of other training rows and the mean
-    label of those rows, see `leave_one_out`. Dense features are standardised with the mean and
-    deviation of the training rows. One movie has no year: its decade is "unknown", an id of its
-    own, and its year the mean of the training rows.
+    label of those rows, shrunk towards that of all, see `leave_one_out`. Dense features are
+    standardised with the mean and deviation of the training rows. One movie has no year: its decade
+    is "unknown", an id of its own, and its year the mean of the training rows.
 
     Args:
         ml: all ratings.
         split: which rows to train and to test on; all statistics come from its training rows.
         label: "click" for 1 where the rating is at least 4 and else 0, "rating" for the rating.
+        prior_rows: how strongly the two means are shrunk.
 
     Raises:
         UserError: when a row is both in train and in test, or the label is another.
@@ -77,25 +83,28 @@ def click_task(
         row = int(split.test[in_train[split.test]][0])
         raise UserError(f"Row {row} is in train and in test; expected each row in one of them.")
     sparse, cardinalities = _sparse(ml)
-    everything = Batch(_dense(ml, labels, in_train), sparse, labels)
+    everything = Batch(_dense(ml, labels, in_train, prior_rows), sparse, labels)
     train, test = everything.select(split.train), everything.select(split.test)
     return ClickTask(train, test, cardinalities, DENSE)
 
 
 def leave_one_out(
-    ids: Tensor, labels: Tensor, in_train: Tensor, n_ids: int
+    ids: Tensor, labels: Tensor, in_train: Tensor, n_ids: int, prior_rows: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """For each row, how many *other* training rows share its id, and the mean label of those.
 
-    Where there is none, the mean is that of all other training rows. No row's own label enters its
-    own statistics. It still shows through, faintly, to a model that also knows the id: of two
-    training rows with the same id, the one with the higher label has the lower mean.
+    Where there is none, the mean is that of all other training rows, and `prior_rows` rows with
+    that mean can be added to every id's: the mean of two rows says little, and jumps by a half when
+    one of them leaves it. No row's own label enters its own statistics. It still shows through,
+    faintly, to a model that also knows the id: of two training rows with the same id, the one with
+    the higher label has the lower mean.
 
     Args:
         ids: (N,) int64, below `n_ids`.
         labels: (N,) float32.
         in_train: (N,) bool, which rows the statistics come from.
         n_ids: the number of ids.
+        prior_rows: how many rows with the mean label of all others to add to each id's, 0 or more.
 
     Returns:
         Counts and means, (N,) float64 each.
@@ -106,15 +115,17 @@ def leave_one_out(
     counts = zeros.index_add(0, ids, own_count)[ids] - own_count
     sums = zeros.index_add(0, ids, own_sum)[ids] - own_sum
     prior = (own_sum.sum() - own_sum) / (own_count.sum() - own_count).clamp(min=1)
-    return counts, torch.where(counts > 0, sums / counts.clamp(min=1), prior)
+    weights = counts + prior_rows
+    means = (sums + prior_rows * prior) / weights.clamp(min=1e-9)
+    return counts, torch.where(weights > 0, means, prior)
 
 
-def _dense(ml: MovieLens, labels: Tensor, in_train: Tensor) -> Tensor:
+def _dense(ml: MovieLens, labels: Tensor, in_train: Tensor, prior_rows: float) -> Tensor:
     """The dense features of all rows, (N, 6) float32, standardised with the training rows."""
     age = torch.from_numpy(ml.users["age"].to_numpy(np.float64))[ml.user]
     year = torch.from_numpy(ml.movies["year"].to_numpy(np.float64, na_value=np.nan))[ml.item]
-    user_count, user_mean = leave_one_out(ml.user, labels, in_train, ml.n_users)
-    item_count, item_mean = leave_one_out(ml.item, labels, in_train, ml.n_items)
+    user_count, user_mean = leave_one_out(ml.user, labels, in_train, ml.n_users, prior_rows)
+    item_count, item_mean = leave_one_out(ml.item, labels, in_train, ml.n_items, prior_rows)
     columns = [age, year, user_count.log1p(), user_mean, item_count.log1p(), item_mean]
     dense = torch.stack(columns, dim=1)  # (N, 6)
     mean = dense[in_train].nanmean(dim=0)

@@ -6,6 +6,7 @@ A random split asks how well gaps can be filled in, a split by time how well the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -116,3 +117,24 @@ def global_temporal_split(ml: MovieLens, test: float = 0.2) -> Split:
     in_test = torch.zeros(len(order), dtype=torch.bool)
     in_test[order[len(order) - round(len(order) * test) :]] = True
     return _split(torch.arange(len(order)), in_test)
+
+
+def cold_split(
+    ml: MovieLens, side: Literal["user", "item"], share: float = 0.2, seed: int = 0
+) -> Split:
+    """All ratings of some users, or of some movies, to test on: nobody knows them from training.
+
+    Args:
+        ml: all ratings.
+        side: whether users or movies are held out.
+        share: of the users or movies with at least one rating, how many.
+        seed: which of them.
+
+    Raises:
+        UserError: the side is neither; the share is not between 0 and 1, or leaves a side empty.
+    """
+    if side not in ("user", "item"):
+        raise UserError(f"The side to hold out is {side!r}; expected 'user' or 'item'.")
+    ids = ml.user if side == "user" else ml.item
+    hidden = holdout(ids.unique(), share, seed).test  # type: ignore[no-untyped-call]
+    return _split(torch.arange(len(ids)), torch.isin(ids, hidden))

@@ -108,29 +108,31 @@ rows_of_a_small_world = st.lists(
 )
 
 
-@given(rows_of_a_small_world)
-def test_leave_one_out_is_what_it_says(world):
+@given(rows_of_a_small_world, st.sampled_from([0, 2]))
+def test_leave_one_out_is_what_it_says(world, prior_rows):
     ids, labels, in_train = zip(*world, strict=True)
     counts, means = leave_one_out(
-        torch.tensor(ids), torch.tensor(labels).float(), torch.tensor(in_train), 4
+        torch.tensor(ids), torch.tensor(labels).float(), torch.tensor(in_train), 4, prior_rows
     )
     for row in range(len(world)):
         others = [y for r, (_, y, used) in enumerate(world) if r != row and used]
         same = [y for r, (i, y, used) in enumerate(world) if r != row and used and i == ids[row]]
-        basis = same or others or [0]
+        others = others or [0]
+        added = [sum(others) / len(others)] * prior_rows
+        basis = [*same, *added] or others
         assert counts[row] == len(same)
         assert float(means[row]) == pytest.approx(sum(basis) / len(basis))
 
 
-@given(rows_of_a_small_world, st.data())
-def test_no_label_reaches_its_own_statistics(world, data):
+@given(rows_of_a_small_world, st.sampled_from([0.0, 2.0]), st.data())
+def test_no_label_reaches_its_own_statistics(world, prior_rows, data):
     ids, labels, in_train = (torch.tensor(column) for column in zip(*world, strict=True))
     row = data.draw(st.integers(0, len(world) - 1))
     flipped = labels.clone()
     flipped[row] = 1 - flipped[row]
     for before, after in zip(
-        leave_one_out(ids, labels, in_train, 4), leave_one_out(ids, flipped, in_train, 4),
-        strict=True,
+        leave_one_out(ids, labels, in_train, 4, prior_rows),
+        leave_one_out(ids, flipped, in_train, 4, prior_rows), strict=True,
     ):  # fmt: skip
         torch.testing.assert_close(before[row], after[row], atol=1e-12, rtol=0)
 
@@ -176,6 +178,16 @@ def test_statistics_come_from_the_training_rows(ml, split, task):
     counts, means = leave_one_out(ml.user, ml.rating, in_train, ml.n_users)
     assert counts[split.test[0]] == len(rows)
     assert float(means[split.test[0]]) == pytest.approx(float(ml.rating[rows].double().mean()))
+
+
+def test_means_of_few_rows_are_shrunk(ml, split, task):
+    """A movie rated once in training: without shrinkage its mean is that one label."""
+    column = clicks.DENSE.index("item_mean")
+    plain = click_task(ml, split, prior_rows=0.0).test.dense[:, column]
+    shrunk = task.test.dense[:, column]
+    counts = torch.bincount(ml.item[split.train], minlength=ml.n_items)
+    once = counts[ml.item[split.test]] == 1
+    assert shrunk[once].abs().max() < plain[once].abs().max() / 2
 
 
 def test_ratings_for_labels(ml, split, task):

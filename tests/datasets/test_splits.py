@@ -72,3 +72,20 @@ def test_a_share_is_between_0_and_1(ml, share):
 def test_an_empty_side_is_refused():
     with pytest.raises(UserError, match="leaves 2 rows to train on and 0 to test"):
         splits.random_split(2, 0.1)
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_cold_split_hides_all_ratings_of_some(ml, side):
+    split = splits.cold_split(ml, side, 0.1)
+    assert parts_fit(split, torch.arange(100_000))
+    ids = ml.user if side == "user" else ml.item
+    known, strangers = set(ids[split.train].tolist()), set(ids[split.test].tolist())
+    assert not known & strangers
+    assert len(strangers) == round(0.1 * (943 if side == "user" else 1682))
+    again, other = (splits.cold_split(ml, side, 0.1, seed) for seed in (0, 1))
+    assert torch.equal(split.test, again.test) and not torch.equal(split.test, other.test)
+
+
+def test_cold_split_names_a_wrong_side(ml):
+    with pytest.raises(UserError, match="'movie'; expected 'user' or 'item'"):
+        splits.cold_split(ml, "movie")

@@ -1,0 +1,66 @@
+"""What can be said after `train`, `evaluate` and `predict`. Standard library only."""
+
+import argparse
+from pathlib import Path
+
+MODELS = ("mf", "fm", "mlp", "dlrm")
+DATA = ("movielens",)
+TASKS = ("clicks", "ratings")
+SPLITS = ("random", "temporal", "u1", "u2", "u3", "u4", "u5")
+DEVICES = ("cpu", "cuda")
+
+
+def for_train(parser: argparse.ArgumentParser) -> None:
+    """What to train, on what, how, and where to. What is not said, the ladders' settings decide."""
+    parser.add_argument("--model", choices=MODELS, help="what to train")
+    parser.add_argument("--data", choices=DATA, help="on what (movielens)")
+    parser.add_argument("--task", choices=TASKS, help="clicks: rated 4 or 5, or not; or the stars")
+    split = "random: a fifth to test on; temporal: each user's last fifth; u1 to u5: as published"
+    parser.add_argument("--split", choices=SPLITS, help=split)
+    parser.add_argument("--seed", type=int, metavar="N", help="of weights and of the order (0)")
+    chosen = "(as the ladder chose)"
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"passes over the rows {chosen}")
+    parser.add_argument("--batch-size", type=int, metavar="N", help=f"examples a step {chosen}")
+    parser.add_argument("--lr", type=float, metavar="X", help=f"learning rate {chosen}")
+    mlps = f"learning rate of the MLPs, where --lr is that of the tables {chosen}"
+    parser.add_argument("--mlp-lr", type=float, metavar="X", help=mlps)
+    parser.add_argument("--dim", type=int, metavar="N", help=f"embedding width {chosen}")
+    parser.add_argument("--l2", type=float, metavar="X", help=f"weight of the penalty {chosen}")
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        default=None,
+        help="set a tenth of the training rows aside and measure the epochs on them",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (runs/MODEL-TASK.pt)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older checkpoint")
+    _device(parser)
+
+
+def for_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Which model to measure, and on which rows."""
+    _checkpoint(parser)
+    other = "test rows of another split, without those the model has learnt from"
+    parser.add_argument("--split", choices=SPLITS, help=other)
+    _device(parser)
+
+
+def for_predict(parser: argparse.ArgumentParser) -> None:
+    """Which model to ask, and what."""
+    _checkpoint(parser)
+    parser.add_argument("--user", type=int, metavar="ID", help="a user's id in the data files")
+    parser.add_argument("--movie", type=int, metavar="ID", help="a movie's id in the data files")
+    parser.add_argument("--top", type=int, metavar="N", help="the user's N best unseen movies")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="all test rows, as CSV")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older file")
+    _device(parser)
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    help_ = "what `train` wrote"
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help=help_)
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="cpu (default) or cuda")

@@ -1,0 +1,169 @@
+"""What decides a run, what it measures, and how a checkpoint says so."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dlrm_mini import metrics
+from dlrm_mini.datasets.movielens import MovieLens
+from dlrm_mini.errors import UserError
+from dlrm_mini.shell import arguments
+from dlrm_mini.shell.models import usual
+from dlrm_mini.shell.rows import Rows
+from dlrm_mini.training import Metric
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "clicks": {
+        "auc": metrics.auc,
+        "logloss": metrics.logloss,
+        "ne": metrics.normalised_entropy,
+    },
+    "ratings": {"rmse": metrics.rmse, "mae": metrics.mae},
+}
+USUAL = {"data": "movielens", "task": "clicks", "split": "random", "seed": 0, "validate": False}
+# The names that a flag's number has in the ladders' settings.
+FLAGS = {
+    "--epochs": ("epochs",),
+    "--batch-size": ("batch_size",),
+    "--dim": ("dim",),
+    "--lr": ("learning_rate", "rate", "table_rate"),
+    "--mlp-lr": ("mlp_rate",),
+    "--l2": ("l2",),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run computes; a checkpoint carries it.
+
+    Attributes:
+        model, data, task, split: words of `arguments`.
+        seed: of the first weights and of the order of the examples.
+        validate: whether a part of the training rows is set aside.
+        setting: sizes and hyper-parameters, as `models.usual` gives them.
+    """
+
+    model: str
+    data: str
+    task: str
+    split: str
+    seed: int
+    validate: bool
+    setting: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What is trained on what."""
+        aside = ", a tenth of the training rows set aside" if self.validate else ""
+        return (
+            f"{self.model} on {self.data} {self.task}, split {self.split}, seed {self.seed}{aside}"
+        )
+
+    @property
+    def numbers(self) -> str:
+        """The setting in one line."""
+        return ", ".join(f"{name} {value}" for name, value in self.setting.items())
+
+    def rows(self, ml: MovieLens) -> Rows:
+        """The rows to learn from and to be judged on."""
+        only_ids = self.model == "mf"
+        return Rows(ml, self.task, self.split, validate=self.validate, only_ids=only_ids)
+
+
+def from_options(options: Namespace, old: Recipe | None) -> Recipe:
+    """The recipe that the command line asks for.
+
+    Args:
+        options: what `arguments.for_train` parsed; None for what was not said.
+        old: the recipe of the run that is to go on. It answers for what was not said, and what was
+            said must not differ from it: the learning rate falls over all epochs together.
+
+    Raises:
+        UserError: a number out of range, a flag that the model has no use for, or another run.
+    """
+    said = {
+        name: getattr(options, name)
+        for name in ("model", "data", "task", "split", "seed", "validate")
+        if getattr(options, name) is not None
+    }
+    if old is None and "model" not in said:
+        raise UserError(
+            f"no model was named; expected --model and one of {', '.join(arguments.MODELS)}."
+        )
+    known: dict[str, Any] = dict(USUAL) if old is None else asdict(old)
+    for name in said if old else ():
+        _same(f"--{name}", said[name], known[name])
+    words: dict[str, Any] = {name: said.get(name, known.get(name)) for name in ("model", *USUAL)}
+    setting = dict(old.setting if old else usual(words["model"], words["task"], words["split"]))
+    for flag, names in FLAGS.items():
+        value = getattr(options, flag.removeprefix("--").replace("-", "_"))
+        if value is None:
+            continue
+        here = [name for name in names if name in setting]
+        if not here:
+            raise UserError(f"{words['model']} has no use for {flag} here: leave it out.")
+        if old:
+            _same(flag, value, setting[here[0]])
+        _check(flag, value)
+        setting[here[0]] = value
+    if words["seed"] < 0:
+        raise UserError(f"--seed is {words['seed']}; expected 0 or more.")
+    return Recipe(**words, setting=setting)
+
+
+def _same(flag: str, said: Any, known: Any) -> None:
+    if said != known:
+        raise UserError(
+            f"the run to go on with has {flag} {known}, not {said}. Leave {flag} out to go on with "
+            "that run, or train another one with another --out."
+        )
+
+
+def _check(flag: str, value: float) -> None:
+    """Raise a UserError for a number that no run can use."""
+    if flag in ("--epochs", "--batch-size", "--dim") and value < 1:
+        raise UserError(f"{flag} is {value}; expected at least 1.")
+    if flag in ("--lr", "--mlp-lr") and not 0 < value < math.inf:
+        raise UserError(f"{flag} is {value:g}; expected a number above 0.")
+    if flag == "--l2" and not 0 <= value < math.inf:
+        raise UserError(f"{flag} is {value:g}; expected 0 or a number above.")
+
+
+def from_checkpoint(content: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe in a checkpoint's content.
+
+    Raises:
+        UserError: the checkpoint was written by something else than `train`, or by another version.
+    """
+    extra = content.get("extra")
+    found = extra.get("recipe") if isinstance(extra, Mapping) else None
+    names = {field.name for field in fields(Recipe)}
+    if not isinstance(found, Mapping) or found.keys() != names:
+        raise UserError(
+            f"{path} does not say what was trained: expected a checkpoint that "
+            "`python -m dlrm_mini train` of this version wrote. Train again."
+        )
+    recipe = Recipe(**found)
+    known = (
+        recipe.model in arguments.MODELS
+        and recipe.task in arguments.TASKS
+        and recipe.split in arguments.SPLITS
+        and usual(recipe.model, recipe.task, recipe.split).keys() == recipe.setting.keys()
+    )
+    if not known:
+        raise UserError(
+            f"{path} says it holds {recipe.title} ({recipe.numbers}), which this version cannot "
+            "build. Train again."
+        )
+    return recipe
+
+
+def report(what: str, measured: Mapping[str, float]) -> str:
+    """One line: metrics with their names, and of which rows they are."""
+    values = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
+    return f"{values}  ({what})"
