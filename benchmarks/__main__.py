@@ -4,16 +4,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import mf_fold, report
+import torch
+
+from benchmarks import click_speed, clicks, mf_fold, ratings, report
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import build_dir
 
 # A benchmark gets the folder for its files and returns what it measured.
-BENCHMARKS: dict[str, Callable[[Path], list[report.Row]]] = {mf_fold.NAME: mf_fold.run}
+BENCHMARKS: dict[str, Callable[[Path], list[report.Row]]] = {
+    module.NAME: module.run for module in (mf_fold, ratings, clicks, click_speed)
+}
 
 
 def main(names: list[str], folder: Path | None = None) -> int:
     folder = folder or build_dir()
+    torch.set_num_threads(1)
     unknown = set(names) - set(BENCHMARKS)
     try:
         if unknown:

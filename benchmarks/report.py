@@ -13,21 +13,23 @@ class Row:
         benchmark: its name.
         arm: what was measured, such as `ours`.
         metric: what was measured of it, such as `rmse`.
-        value: the number.
+        value: the number; None when there is none, `metric` is then "missing".
         spread: standard deviation over the benchmark's repetitions; None when there is one.
         unit: of `value` and `spread`; empty for a pure number.
         hardware: as `dlrm_mini.hardware.describe` gives it.
         versions: of Python and the packages that did the work.
+        note: how the arm was set up; of one that is missing, why.
     """
 
     benchmark: str
     arm: str
     metric: str
-    value: float
+    value: float | None
     spread: float | None
     unit: str
     hardware: dict[str, str | int]
     versions: dict[str, str]
+    note: str = ""
 
 
 def write(rows: list[Row], path: Path) -> Path:
@@ -42,11 +44,18 @@ def write(rows: list[Row], path: Path) -> Path:
 
 def table(rows: list[Row]) -> str:
     """The rows as text, one line each."""
-    lines = [f"{'benchmark':<12}{'arm':<16}{'metric':<8}{'value':>9}{'spread':>9}  unit"]
+    wide = max(len(row.benchmark) for row in rows) + 2, max(len(row.arm) for row in rows) + 2
+    lines = [f"{'benchmark':<{wide[0]}}{'arm':<{wide[1]}}{'metric':<16}{'value':>9}{'spread':>9}"]
     for row in rows:
-        spread = "" if row.spread is None else f"{row.spread:.4f}"
-        lines.append(
-            f"{row.benchmark:<12}{row.arm:<16}{row.metric:<8}{row.value:>9.4f}{spread:>9}"
-            f"  {row.unit}"
-        )
+        head = f"{row.benchmark:<{wide[0]}}{row.arm:<{wide[1]}}"
+        if row.value is None:
+            lines.append(head + row.note)
+        else:
+            spread = "" if row.spread is None else _short(row.spread)
+            tail = f"{row.metric:<16}{_short(row.value):>9}{spread:>9}  {row.unit}"
+            lines.append(head + tail.rstrip())
     return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4f}"

@@ -3,14 +3,12 @@
 `python surprise_fold.py MODEL FOLD.npz` prints one line of JSON: rmse, s, versions.
 """
 
-import json
-import platform
 import random
 import sys
 import time
-from importlib.metadata import version
 
 import numpy as np
+from peer_side import say, versions
 from surprise import SVD, Dataset, Reader, SVDpp, accuracy
 
 MODELS = {"surprise-svd": SVD, "surprise-svdpp": SVDpp}
@@ -33,9 +31,7 @@ def main(model: str, path: str) -> None:
     algorithm.fit(train)
     seconds = time.perf_counter() - started
     rmse = accuracy.rmse(algorithm.test(test), verbose=False)
-    versions = {name: version(name) for name in ("scikit-surprise", "numpy")}
-    versions = {"python": platform.python_version(), **versions}
-    print(json.dumps({"rmse": float(rmse), "s": seconds, "versions": versions}))
+    say(rmse=float(rmse), s=seconds, versions=versions("scikit-surprise", "numpy"))
 
 
 if __name__ == "__main__":
