@@ -216,16 +216,20 @@ class SparseFeatures:
             )
             offsets = torch.arange(len(source) + 1, device=rows.device)
         else:
-            starts = self.offsets[:-1].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
-            ends = self.offsets[1:].view(n_features, n_rows)[:, rows].reshape(-1)  # (F * b,)
+            starts = (
+                self.offsets[:-1].view(n_features, n_rows).index_select(1, rows).view(-1)
+            )  # (F * b,)
+            ends = (
+                self.offsets[1:].view(n_features, n_rows).index_select(1, rows).view(-1)
+            )  # (F * b,)
             lengths = ends - starts
             offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
             # Where each id comes from: its bag's old place, minus the new place, plus its own.
             total = int(offsets[-1])
             source = torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=total)
             source += torch.arange(total, device=source.device)
-        weights = None if self.weights is None else self.weights[source]
-        return SparseFeatures(self.names, self.values[source], offsets, weights)
+        weights = None if self.weights is None else self.weights.index_select(0, source)
+        return SparseFeatures(self.names, self.values.index_select(0, source), offsets, weights)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseFeatures:
         """The same features on another device."""
