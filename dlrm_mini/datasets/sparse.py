@@ -211,17 +211,14 @@ class SparseFeatures:
         """The same features for these rows, (b,) int64, in this order; a row may come twice."""
         n_features, n_rows = len(self.names), self.batch_size
         if self._all_one_hot:
-            source = (torch.arange(n_features, device=rows.device)[:, None] * n_rows + rows).view(
-                -1
-            )
+            first = torch.arange(n_features, device=rows.device) * n_rows  # of each feature
+            source = (first[:, None] + rows).view(-1)  # (F * b,)
             offsets = torch.arange(len(source) + 1, device=rows.device)
         else:
-            starts = (
-                self.offsets[:-1].view(n_features, n_rows).index_select(1, rows).view(-1)
-            )  # (F * b,)
-            ends = (
-                self.offsets[1:].view(n_features, n_rows).index_select(1, rows).view(-1)
-            )  # (F * b,)
+            starts, ends = (  # of the chosen bags, (F * b,) each
+                part.view(n_features, n_rows).index_select(1, rows).view(-1)
+                for part in (self.offsets[:-1], self.offsets[1:])
+            )
             lengths = ends - starts
             offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
             # Where each id comes from: its bag's old place, minus the new place, plus its own.

@@ -5,7 +5,7 @@ at the mean rating. Vectors pay the penalty of matrix factorization, and so must
 else vectors shrink, weights grow to make up for it, and the penalty is evaded.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,18 +64,17 @@ CHOSEN_NEUMF = replace(CHOSEN_MLP, dim=32, hidden=(32,), l2_dot=0.12, table_rate
 CHOSEN_DLRM = NetSetting(32, (64,), 0.13, 0.0, 0.3, 0.05, 0.4, 0.001, 1024, 14)
 
 
-def dlrm_task(ml: MovieLens, split: Split, groups: Collection[str] = FM_GROUPS) -> RatingTask:
+def dlrm_task(ml: MovieLens, split: Split) -> RatingTask:
     """What a DLRM sees: the factorization machine's fields, and the dense features `DENSE`.
 
     The click task's means of other ratings are left out: of two training rows with the same id, the
-    one with the higher rating has the lower mean, and a DLRM learns to read that.
+    one with the higher rating has the lower mean, which would give the label away.
 
     Args:
         ml: all ratings.
         split: which rows to train and to test on.
-        groups: which groups of `rating_features.GROUPS`, without the history.
     """
-    task, clicks = rating_features(ml, split, groups), click_task(ml, split, label="rating")
+    task, clicks = rating_features(ml, split, FM_GROUPS), click_task(ml, split, label="rating")
     columns = [clicks.dense_names.index(name) for name in DENSE]
 
     def with_dense(part: Batch, source: Batch) -> Batch:

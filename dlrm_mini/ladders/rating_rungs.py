@@ -10,6 +10,7 @@ from dlrm_mini import gibbs
 from dlrm_mini.datasets.movielens import MovieLens
 from dlrm_mini.datasets.rating_features import rating_features
 from dlrm_mini.datasets.splits import Split
+from dlrm_mini.errors import UserError
 from dlrm_mini.ladders import rating_models, rating_nets
 from dlrm_mini.ladders.rating_models import (
     CHOSEN_FM,
@@ -69,7 +70,15 @@ def sample_fm(
 
     Returns:
         The posterior of the test rows' predictions, and the machine with the last sample's weights.
+
+    Raises:
+        UserError: the history is among the groups.
     """
+    if "history" in groups:
+        raise UserError(
+            "The sampler does not take the group 'history': most of its ids share rows and would "
+            "have to be drawn one by one, far too slowly. Leave it out, or use fit_fm."
+        )
     task = rating_features(ml, split, groups)
     set_seed(seed)
     mean = task.train.labels.mean().item()
