@@ -58,10 +58,43 @@ class NetSetting:
     epochs: int
 
 
-# What `python -m dlrm_mini measure features-search` found; a test holds them to its record.
-CHOSEN_MLP = NetSetting(16, (64,), 0.5, 0.0, 0.0, 0.1, 1.0, 0.01, 1024, 19)
-CHOSEN_NEUMF = replace(CHOSEN_MLP, dim=32, hidden=(32,), l2_dot=0.12, table_rate=0.07, epochs=12)
-CHOSEN_DLRM = NetSetting(32, (64,), 0.13, 0.0, 0.3, 0.05, 0.4, 0.001, 1024, 14)
+# What `python -m dlrm_mini measure ratings-upper-search` found; a test holds them to its record.
+CHOSEN_MLP = NetSetting(
+    dim=16,
+    hidden=(64,),
+    l2=0.5,
+    l2_dot=0.0,
+    weight_decay=0.0,
+    table_rate=0.1,
+    side_rate=1.0,
+    mlp_rate=0.01,
+    batch_size=1024,
+    epochs=19,
+)
+CHOSEN_NEUMF = NetSetting(
+    dim=64,
+    hidden=(16,),
+    l2=0.7,
+    l2_dot=0.12,
+    weight_decay=0.001,
+    table_rate=0.05,
+    side_rate=1.0,
+    mlp_rate=0.01,
+    batch_size=1024,
+    epochs=15,
+)
+CHOSEN_DLRM = NetSetting(
+    dim=48,
+    hidden=(32,),
+    l2=0.12,
+    l2_dot=0.0,
+    weight_decay=1.0,
+    table_rate=0.04,
+    side_rate=0.2,
+    mlp_rate=0.0003,
+    batch_size=1024,
+    epochs=14,
+)
 
 
 def dlrm_task(ml: MovieLens, split: Split) -> RatingTask:

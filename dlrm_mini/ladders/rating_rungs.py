@@ -45,7 +45,7 @@ class GibbsSetting:
     init_std: float
 
 
-CHOSEN_GIBBS = GibbsSetting(dim=8, samples=250, burn_in=20, init_std=0.1)
+CHOSEN_GIBBS = GibbsSetting(dim=16, samples=250, burn_in=20, init_std=0.1)
 
 
 @one_thread()
