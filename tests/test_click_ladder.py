@@ -10,7 +10,8 @@ from dlrm_mini import measurements, metrics
 from dlrm_mini.datasets import movielens, splits
 from dlrm_mini.datasets.batches import Batch, SparseFeatures
 from dlrm_mini.datasets.clicks import PRIOR_ROWS, ClickTask, click_task
-from dlrm_mini.ladders import click_ablations, click_models, clicks
+from dlrm_mini.errors import UserError
+from dlrm_mini.ladders import click_ablations, clicks, plans
 from dlrm_mini.ladders.click_ablations import PairsOnly, with_dense, with_leaking_means, with_tables
 from dlrm_mini.ladders.click_models import FITTERS, METRICS, fit_dlrm, fit_fm, fit_mf
 from dlrm_mini.models.dlrm import DLRM, random_batch
@@ -115,7 +116,7 @@ def test_fitting_gives_the_threads_back(task):
 
 def test_models_start_at_the_log_odds(task, monkeypatch):
     """Before any step a model is off by no more than its small vectors."""
-    monkeypatch.setattr(click_models, "fit", lambda *a, **k: None)
+    monkeypatch.setattr(plans, "fit", lambda *a, **k: None)
     share = task.train.labels.mean().logit()
     for name in ("constant", "lr", "mf", "fm"):
         model, _ = FITTERS[name](task, 0, QUICK[name])
@@ -141,14 +142,17 @@ def test_the_rate_falls_to_zero_and_the_tables_have_their_own(task, monkeypatch)
     torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected))
 
 
-def test_penalised_loss_is_the_loss_and_the_vectors_squares(task):
+def test_the_penalty_is_the_squares_of_the_vectors_looked_up(task):
     model = DLRM(DLRMConfig(2, SIZES, 4, bottom=(4,), top=(1,)))
     part = task.test.select(torch.arange(50))
     squares = model.tables(part.sparse).square().sum() / 50
-    found = click_models.penalised_loss(0.3)(model, part)
+    objective = plans.penalised(logistic_loss, {"tables": 0.3, "other_tables": 9.0})
+    found = objective(model, part)
     torch.testing.assert_close(found, logistic_loss(model, part) + 0.3 * squares)
     found.backward()
     assert model.tables.tables["item"].grad.any()
+    with pytest.raises(UserError):
+        objective(model, Batch(part.dense[:, :1], part.sparse, part.labels))
     assert not model.tables._forward_hooks  # nothing stays behind
 
 

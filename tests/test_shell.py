@@ -11,10 +11,11 @@ import torch
 from dlrm_mini import checkpoints, cli, metrics
 from dlrm_mini.datasets import movielens, splits
 from dlrm_mini.datasets.clicks import click_task
+from dlrm_mini.datasets.rating_features import rating_features
 from dlrm_mini.datasets.splits import Split
-from dlrm_mini.ladders import click_models, rating_models
+from dlrm_mini.ladders import click_models, rating_models, rating_nets
 from dlrm_mini.shell import arguments, evaluate, recipes, rows, train
-from dlrm_mini.shell.models import usual
+from dlrm_mini.shell.models import KINDS, usual
 from dlrm_mini.shell.rows import Rows
 
 N = 3000
@@ -93,21 +94,37 @@ def test_trained_evaluated_and_predicted(say, here, model, task):
     assert f"{name} {value:.4f}" in final
 
 
-def test_it_is_the_ratings_ladders_own_loop(say, few):
-    """Matrix factorization from the shell ends at the weights that the ladder measures."""
-    say("train --model mf --task ratings --split temporal --epochs 2 --seed 3 --out mf.pt")
-    split = splits.user_temporal_split(few)
-    setting = replace(rating_models.CHOSEN, epochs=2)
-    model, _ = rating_models.fit_mf(few, split.train, seed=3, setting=setting)
-    for name, value in model.state_dict().items():
-        assert torch.equal(weights("mf.pt")[name], value), name
+RATINGS = {  # the ladder's fitters: data set, split and setting -> model
+    "mf": lambda ml, split, setting: rating_models.fit_mf(ml, split.train, seed=3, setting=setting)[
+        0
+    ],
+    "fm": lambda ml, split, setting: rating_models.fit_fm(ml, split.train, seed=3, setting=setting)[
+        0
+    ],
+    "mlp": lambda ml, split, setting: rating_nets.fit_mlp(
+        rating_features(ml, split), seed=3, setting=setting
+    ),
+    "dlrm": lambda ml, split, setting: rating_nets.fit_dlrm(
+        rating_nets.dlrm_task(ml, split), seed=3, setting=setting
+    ),
+}
+
+
+@pytest.mark.parametrize("name", arguments.MODELS)
+def test_it_is_the_ratings_ladders_own_loop(say, few, name):
+    """A model from the shell ends at the weights that the ladder measures."""
+    say(f"train --model {name} --task ratings --split temporal --epochs 2 --seed 3 --out run.pt")
+    setting = replace(KINDS[name, "ratings"].chosen("temporal"), epochs=2)
+    model = RATINGS[name](few, splits.user_temporal_split(few), setting)
+    assert model.state_dict().keys() == weights("run.pt").keys()
+    for key, value in model.state_dict().items():
+        assert torch.equal(weights("run.pt")[key], value), key
 
 
 @pytest.mark.parametrize("name", arguments.MODELS)
 def test_it_is_the_click_ladders_own_loop(say, few, name):
     say(f"train --model {name} --split temporal --epochs 2 --seed 3 --out run.pt")
-    kind = click_models.FMSetting if name in ("mf", "fm") else click_models.NetSetting
-    setting = kind(**usual(name, "clicks", "temporal") | {"epochs": 2})
+    setting = replace(KINDS[name, "clicks"].chosen("temporal"), epochs=2)
     task = click_task(few, splits.user_temporal_split(few))
     model, _ = click_models.FITTERS[name](task, 3, setting)
     model = model.model if name == "mf" else model
@@ -195,8 +212,7 @@ def test_another_run_is_not_gone_on_with(say, more, expected):
 
 def test_validation_rows_come_from_the_training_rows_alone(few):
     plain, aside = (
-        Rows(few, "clicks", "random", validate=validate, only_ids=False)
-        for validate in (False, True)
+        Rows(few, "fm", "clicks", "random", validate=validate) for validate in (False, True)
     )
     assert torch.equal(plain.test_rows, aside.test_rows)
     together = torch.cat([aside.train_rows, aside.valid_rows])
@@ -208,7 +224,7 @@ def test_validation_rows_come_from_the_training_rows_alone(few):
 
 
 def test_validation_rows_of_a_split_by_time_are_each_users_last(few):
-    aside = Rows(few, "clicks", "temporal", validate=True, only_ids=True)
+    aside = Rows(few, "mf", "clicks", "temporal", validate=True)
     assert len(aside.valid_rows) > 50
     for row in aside.valid_rows.tolist():
         of_user = few.user[aside.train_rows] == few.user[row]
@@ -337,10 +353,10 @@ def test_rows_of_another_split_that_were_learnt_from_do_not_count(say, few, monk
     assert status == 1 and "has learnt from all 7 test rows of split u2" in complaint
 
 
-@pytest.mark.parametrize("only_ids", [True, False])
-def test_an_imagined_row_is_what_the_row_would_be(few, only_ids):
+@pytest.mark.parametrize(("model", "task"), EVERY)
+def test_an_imagined_row_is_what_the_row_would_be(few, model, task):
     """Each user's last rating, when held out, has the features of the same pair imagined."""
-    held = Rows(few, "clicks", "temporal", validate=False, only_ids=only_ids)
+    held = Rows(few, model, task, "temporal", validate=False)
     checked = 0
     for place, row in enumerate(held.test_rows.tolist()):
         user = int(few.user[row])

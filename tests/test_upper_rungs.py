@@ -151,15 +151,8 @@ def test_a_dlrm_begins_as_the_machine_that_its_tables_hold(small):
     """With no other hidden unit and no dense product, it is the FM of slots and vectors exactly."""
     task = rating_nets.dlrm_task(small, splits.random_split(N))
     fields = list(task.cardinalities)
-    captured = {}
-
-    def keep(model, *_):
-        captured["model"] = model
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating_nets, "_train", keep)
-        rating_nets.fit_dlrm(task, seed=0, setting=replace(QUICK["dlrm"], dim=4, hidden=(2,)))
-    model = captured["model"]
+    torch.manual_seed(0)
+    model = rating_nets.plan_dlrm(task, replace(QUICK["dlrm"], dim=4, hidden=(2,))).model
     fm = FactorizationMachine(task.cardinalities, 4, bias=task.train.labels.mean().item())
     with torch.no_grad():
         model.bottom[0].weight.zero_()  # the dense vector is then ones in the slots

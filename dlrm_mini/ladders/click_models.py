@@ -13,41 +13,32 @@ step for a parameter is the whole rate, however small its gradient: a movie's ve
 its first rating. A sum of squared gradients that does not start at zero (`accumulator`) softens it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dlrm_mini import metrics
-from dlrm_mini.datasets.batches import Batch, Loader, SparseFeatures
+from dlrm_mini.datasets.batches import Batch, SparseFeatures
 from dlrm_mini.datasets.clicks import ClickTask
 from dlrm_mini.ladders.click_settings import CHOSEN, FMSetting, NetSetting
+from dlrm_mini.ladders.plans import Plan, falling, penalised
 from dlrm_mini.models.baselines import Biases
 from dlrm_mini.models.dlrm import DLRM
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.factorization_machine import FactorizationMachine, regularised_loss
 from dlrm_mini.models.mlp import INIT_STD, EmbeddingMLP
-from dlrm_mini.training import History, Objective, fit, logistic_loss, set_seed
+from dlrm_mini.training import History, Objective, logistic_loss, set_seed
 
 __all__ = ["CHOSEN", "FITTERS", "METRICS", "FMSetting", "Fitter", "NetSetting"]
 
+M = TypeVar("M", bound=nn.Module)
+N = TypeVar("N", EmbeddingMLP, DLRM)
 METRICS = {"auc": metrics.auc, "logloss": metrics.logloss, "ne": metrics.normalised_entropy}
 
 # Of a task, a seed and a setting, and optionally valid= rows; all fit_ functions below are of it.
 Fitter = Callable[..., tuple[nn.Module, History]]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread meanwhile: the steps are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit_constant(task: ClickTask, seed: int = 0, setting: None = None) -> tuple[Biases, History]:
@@ -71,28 +62,15 @@ def fit_fm(
         The model, whose `forward` gives logits, and its history.
     """
     set_seed(seed)
-    model = FactorizationMachine(
-        task.cardinalities,
-        max(setting.dim, 1),
-        n_dense=len(task.dense_names),
-        bias=_log_odds(task),
-        init_std=INIT_STD if setting.dim else 0.0,
-    )
-    if not setting.dim:  # vectors of zeros have gradients of zero; nothing has to compute them
-        model.vectors.requires_grad_(False)
-        model.dense_vectors.requires_grad_(False)
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad], "lr": setting.rate}]
-    objective = regularised_loss("logistic", setting.l2, setting.l2_linear)
-    return model, _train(model, task, seed, setting, objective, groups, valid)
+    return _run(plan_fm(task, setting), task, seed, valid)
 
 
 def fit_mf(
     task: ClickTask, seed: int, setting: FMSetting, valid: Batch | None = None
 ) -> tuple["IdsOnly", History]:
     """Fit matrix factorization, as a factorization machine of user and item; see `fit_fm`."""
-    sizes = {name: task.cardinalities[name] for name in ("user", "item")}
-    small = ClickTask(ids_only(task.train), ids_only(task.test), sizes, ())
-    model, history = fit_fm(small, seed, setting, None if valid is None else ids_only(valid))
+    valid = None if valid is None else ids_only(valid)
+    model, history = fit_fm(only_ids(task), seed, setting, valid)
     return IdsOnly(model), history
 
 
@@ -101,15 +79,7 @@ def fit_mlp(
 ) -> tuple[EmbeddingMLP, History]:
     """Fit an MLP on the concatenated vectors and dense columns; see `fit_fm`."""
     set_seed(seed)
-    model = EmbeddingMLP(
-        task.cardinalities,
-        setting.dim,
-        setting.top,
-        n_dense=len(task.dense_names),
-        dropout=setting.dropout,
-        bias=_log_odds(task),
-    )
-    return model, train_net(model, task, seed, setting, valid)
+    return _run(plan_mlp(task, setting), task, seed, valid)
 
 
 def fit_dlrm(
@@ -119,15 +89,55 @@ def fit_dlrm(
     valid: Batch | None = None,
     kind: type[DLRM] = DLRM,
 ) -> tuple[DLRM, History]:
-    """Fit a DLRM, or a `kind` of it for an ablation; see `fit_fm`.
+    """Fit a DLRM, or a `kind` of it for an ablation; see `fit_fm`."""
+    set_seed(seed)
+    return _run(plan_dlrm(task, setting, kind), task, seed, valid)
+
+
+def plan_fm(task: ClickTask, setting: FMSetting) -> Plan[FactorizationMachine]:
+    """A factorization machine of all features, yet to be trained; with dim 0, logistic regression.
+
+    Args:
+        task: whose training rows say where the model starts and how fast the rate falls.
+        setting: the hyper-parameters.
+    """
+    model = FactorizationMachine(
+        task.cardinalities,
+        max(setting.dim, 1),
+        n_dense=task.train.dense.shape[1],
+        bias=_log_odds(task),
+        init_std=INIT_STD if setting.dim else 0.0,
+    )
+    if not setting.dim:  # vectors of zeros have gradients of zero; nothing has to compute them
+        model.vectors.requires_grad_(False)
+        model.dense_vectors.requires_grad_(False)
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad], "lr": setting.rate}]
+    objective = regularised_loss("logistic", setting.l2, setting.l2_linear)
+    return _plan(model, task, setting, objective, groups)
+
+
+def plan_mlp(task: ClickTask, setting: NetSetting) -> Plan[EmbeddingMLP]:
+    """An MLP on the concatenated vectors and dense columns, yet to be trained; see `plan_fm`."""
+    model = EmbeddingMLP(
+        task.cardinalities,
+        setting.dim,
+        setting.top,
+        n_dense=task.train.dense.shape[1],
+        dropout=setting.dropout,
+        bias=_log_odds(task),
+    )
+    return _plan_net(model, task, setting)
+
+
+def plan_dlrm(task: ClickTask, setting: NetSetting, kind: type[DLRM] = DLRM) -> Plan[DLRM]:
+    """A DLRM, yet to be trained; see `plan_fm`.
 
     It starts where the other models start: small vectors, and the log-odds of a click in the last
     bias.
     """
-    set_seed(seed)
     model = kind(
         DLRMConfig(
-            len(task.dense_names),
+            task.train.dense.shape[1],
             task.cardinalities,
             setting.dim,
             bottom=(*setting.bottom, setting.dim),
@@ -141,17 +151,11 @@ def fit_dlrm(
     output = model.top[-1]
     assert isinstance(output, nn.Linear)
     nn.init.constant_(output.bias, _log_odds(task))
-    return model, train_net(model, task, seed, setting, valid)
+    return _plan_net(model, task, setting)
 
 
-def train_net(
-    model: EmbeddingMLP | DLRM,
-    task: ClickTask,
-    seed: int,
-    setting: NetSetting,
-    valid: Batch | None = None,
-) -> History:
-    """Train a model with tables and MLPs in place, as `fit_mlp` and `fit_dlrm` do."""
+def _plan_net(model: N, task: ClickTask, setting: NetSetting) -> Plan[N]:
+    """For a model with tables and MLPs, each with a rate of their own."""
     tables = list(model.tables.parameters())
     known = {id(table) for table in tables}
     mlps = [parameter for parameter in model.parameters() if id(parameter) not in known]
@@ -159,57 +163,27 @@ def train_net(
         {"params": tables, "lr": setting.table_rate},
         {"params": mlps, "lr": setting.mlp_rate},
     ]
-    return _train(model, task, seed, setting, penalised_loss(setting.l2), groups, valid)
+    objective = penalised(logistic_loss, {"tables": setting.l2})
+    return _plan(model, task, setting, objective, groups)
 
 
-def penalised_loss(l2: float) -> Objective:
-    """Logloss plus the squared length of the vectors that each example looks up.
-
-    mean over the batch of logloss + l2 * sum_f |e_f|^2, with e_f the pooled vector of feature f:
-    the penalty of `factorization_machine.regularised_loss`, for a model with `tables`.
-    """
-
-    def objective(model: nn.Module, batch: Batch) -> Tensor:
-        caught: list[Tensor] = []  # the vectors, on their way from the tables into the model
-
-        def catch(tables: nn.Module, inputs: Any, vectors: Tensor) -> None:
-            caught.append(vectors)
-
-        tables = model.tables
-        assert isinstance(tables, nn.Module)
-        hook = tables.register_forward_hook(catch)
-        loss = logistic_loss(model, batch)
-        hook.remove()
-        return loss + l2 * caught[0].square().sum((1, 2)).mean()  # (B, F, D) -> ()
-
-    return objective
-
-
-@one_thread()
-def _train(
-    model: nn.Module,
+def _plan(
+    model: M,
     task: ClickTask,
-    seed: int,
     setting: FMSetting | NetSetting,
     objective: Objective,
     groups: list[dict[str, Any]],
-    valid: Batch | None,
-) -> History:
-    """Adagrad with rates that fall to zero, on one thread."""
-    loader = Loader(task.train, setting.batch_size, shuffle=True, seed=seed)
+) -> Plan[M]:
+    """Adagrad with rates that fall to zero."""
     optimizer = torch.optim.Adagrad(groups, initial_accumulator_value=setting.accumulator)
-    steps = setting.epochs * len(loader)
-    return fit(
-        model,
-        loader,
-        objective=objective,
-        optimizer=optimizer,
-        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps),
-        epochs=setting.epochs,
-        valid=valid,
-        metrics=None if valid is None else METRICS,
-        progress=False,
-    )
+    schedule = falling(optimizer, len(task.train), setting.batch_size, setting.epochs)
+    return Plan(model, objective, optimizer, setting.batch_size, setting.epochs, schedule)
+
+
+def _run(plan: Plan[M], task: ClickTask, seed: int, valid: Batch | None) -> tuple[M, History]:
+    """Train a plan's model."""
+    measured = None if valid is None else METRICS
+    return plan.model, plan.run(task.train, seed, valid=valid, metrics=measured)
 
 
 class IdsOnly(nn.Module):
@@ -229,6 +203,12 @@ def ids_only(batch: Batch) -> Batch:
     """The same rows with user and item as the only features, and no dense column."""
     columns = {name: batch.sparse.ids(name) for name in ("user", "item")}
     return Batch(batch.dense[:, :0], SparseFeatures.from_columns(columns), batch.labels)
+
+
+def only_ids(task: ClickTask) -> ClickTask:
+    """The same task with user and item as the only features."""
+    sizes = {name: task.cardinalities[name] for name in ("user", "item")}
+    return ClickTask(ids_only(task.train), ids_only(task.test), sizes, ())
 
 
 def _log_odds(task: ClickTask) -> float:

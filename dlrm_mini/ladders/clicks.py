@@ -30,8 +30,8 @@ from dlrm_mini.ladders.click_models import (
     FMSetting,
     NetSetting,
     fit_dlrm,
-    one_thread,
 )
+from dlrm_mini.ladders.plans import one_thread
 from dlrm_mini.progress import bar
 from dlrm_mini.training import predict
 

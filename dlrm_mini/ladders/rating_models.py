@@ -3,8 +3,7 @@
 The chapters, the ladder and the benchmark call these functions, so that all measure the same thing.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from dlrm_mini import metrics
-from dlrm_mini.datasets.batches import Loader
+from dlrm_mini.datasets.batches import Batch
 from dlrm_mini.datasets.movielens import MovieLens
 from dlrm_mini.datasets.rating_features import RatingTask, rating_features
 from dlrm_mini.datasets.splits import Split
 from dlrm_mini.ladders.history import HistoryMachine
+from dlrm_mini.ladders.plans import Plan
 from dlrm_mini.models.baselines import fit_biases, fit_constant, fit_popularity
 from dlrm_mini.models.factorization_machine import FactorizationMachine, regularised_loss
 from dlrm_mini.models.matrix_factorization import MatrixFactorization, regularised_squared_error
-from dlrm_mini.training import History, fit, predict, set_seed
+from dlrm_mini.training import History, predict, set_seed
 
 Fitter = Callable[[MovieLens, Tensor, int], nn.Module]  # data set, training rows (N,), seed
 
@@ -103,22 +103,6 @@ INIT_STD = 0.03
 HISTORY_RATE = 0.05
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread meanwhile.
-
-    The steps are so small that a second thread saves a seventh of the time at best, and costs many
-    times as much when another process wants the core.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@one_thread()
 def fit_mf(
     ml: MovieLens,
     train_rows: Tensor,
@@ -147,22 +131,28 @@ def fit_mf(
     """
     set_seed(seed)
     train = ml.examples(train_rows)
+    plan = plan_mf(train, ml.n_users, ml.n_items, setting)
+    watched = (
+        {}
+        if valid_rows is None
+        else {
+            "valid": ml.examples(valid_rows),
+            "metrics": {"rmse": metrics.rmse},
+            "patience": PATIENCE,
+        }
+    )
+    return plan.model, plan.run(train, seed, progress=progress, **watched)
+
+
+def plan_mf(
+    train: Batch, n_users: int, n_items: int, setting: Setting = CHOSEN
+) -> Plan[MatrixFactorization]:
+    """Matrix factorization, yet to be trained: it starts at the mean of the training rows."""
     mean = train.labels.mean().item()
-    model = MatrixFactorization(
-        ml.n_users, ml.n_items, setting.dim, mean, init_std=setting.init_std
-    )
-    history = fit(
-        model,
-        Loader(train, setting.batch_size, shuffle=True, seed=seed),
-        objective=regularised_squared_error(setting.l2, setting.l2_bias),
-        optimizer=torch.optim.Adagrad(model.parameters(), lr=setting.learning_rate),
-        epochs=setting.epochs,
-        valid=None if valid_rows is None else ml.examples(valid_rows),
-        metrics=None if valid_rows is None else {"rmse": metrics.rmse},
-        patience=None if valid_rows is None else PATIENCE,
-        progress=progress,
-    )
-    return model, history
+    model = MatrixFactorization(n_users, n_items, setting.dim, mean, init_std=setting.init_std)
+    objective = regularised_squared_error(setting.l2, setting.l2_bias)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=setting.learning_rate)
+    return Plan(model, objective, optimizer, setting.batch_size, setting.epochs)
 
 
 def fit_fm(
@@ -195,28 +185,27 @@ def fit_fm(
     return fit_fm_to(task, seed=seed, setting=setting, progress=progress), task
 
 
-@one_thread()
 def fit_fm_to(
     task: RatingTask, *, seed: int, setting: FMSetting = CHOSEN_FM, progress: bool = False
 ) -> FactorizationMachine:
     """Fit a factorization machine to the training rows of a task, as `fit_fm` does."""
     set_seed(seed)
+    plan = plan_fm(task, setting)
+    plan.run(task.train, seed, progress=progress)
+    return plan.model
+
+
+def plan_fm(task: RatingTask, setting: FMSetting = CHOSEN_FM) -> Plan[FactorizationMachine]:
+    """A factorization machine of a task's features, yet to be trained."""
     sizes, histories, mean = task.cardinalities, task.histories, task.train.labels.mean().item()
     model = (
         FactorizationMachine(sizes, setting.dim, bias=mean, init_std=INIT_STD)
         if histories is None
         else HistoryMachine(sizes, histories, setting.dim, bias=mean, init_std=INIT_STD)
     )
-    loader = Loader(task.train, setting.batch_size, shuffle=True, seed=seed)
-    fit(
-        model,
-        loader,
-        objective=regularised_loss("squared", setting.l2, L2_LINEAR),
-        optimizer=torch.optim.Adagrad(_rates(model, setting), lr=setting.learning_rate),
-        epochs=setting.epochs,
-        progress=progress,
-    )
-    return model
+    objective = regularised_loss("squared", setting.l2, L2_LINEAR)
+    optimizer = torch.optim.Adagrad(_rates(model, setting), lr=setting.learning_rate)
+    return Plan(model, objective, optimizer, setting.batch_size, setting.epochs)
 
 
 def _rates(model: FactorizationMachine, setting: FMSetting) -> list[dict[str, Any]]:

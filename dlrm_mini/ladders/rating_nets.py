@@ -5,24 +5,25 @@ at the mean rating. Vectors pay the penalty of matrix factorization, and so must
 else vectors shrink, weights grow to make up for it, and the penalty is evaded.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dlrm_mini.datasets.batches import Batch, Loader
+from dlrm_mini.datasets.batches import Batch
 from dlrm_mini.datasets.clicks import click_task
 from dlrm_mini.datasets.movielens import MovieLens
 from dlrm_mini.datasets.rating_features import RatingTask, rating_features
 from dlrm_mini.datasets.splits import Split
-from dlrm_mini.embeddings import EmbeddingTables
-from dlrm_mini.ladders.rating_models import FM_GROUPS, INIT_STD, one_thread
+from dlrm_mini.ladders.plans import Plan, penalised
+from dlrm_mini.ladders.rating_models import FM_GROUPS, INIT_STD
 from dlrm_mini.models.dlrm import DLRM
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.mlp import EmbeddingMLP
-from dlrm_mini.training import fit, set_seed
+from dlrm_mini.training import set_seed, squared_error
+
+N = TypeVar("N", EmbeddingMLP, DLRM)
 
 # Where a DLRM starts, how much is left of the random weights of its bottom and its output.
 BOTTOM_SHARE, HIDDEN_SHARE = 0.3, 0.1
@@ -130,16 +131,9 @@ def fit_mlp(
         progress: show a bar.
     """
     set_seed(seed)
-    model = EmbeddingMLP(
-        task.cardinalities,
-        setting.dim,
-        setting.hidden,
-        n_dense=task.train.dense.shape[1],
-        dot_path=setting.l2_dot > 0,
-        bias=task.train.labels.mean().item(),
-    )
-    _train(model, task, seed, setting, progress)
-    return model
+    plan = plan_mlp(task, setting)
+    plan.run(task.train, seed, progress=progress)
+    return plan.model
 
 
 def fit_dlrm(
@@ -154,6 +148,26 @@ def fit_dlrm(
         progress: show a bar.
     """
     set_seed(seed)
+    plan = plan_dlrm(task, setting)
+    plan.run(task.train, seed, progress=progress)
+    return plan.model
+
+
+def plan_mlp(task: RatingTask, setting: NetSetting = CHOSEN_MLP) -> Plan[EmbeddingMLP]:
+    """An MLP on the concatenated vectors, yet to be trained; see `fit_mlp`."""
+    model = EmbeddingMLP(
+        task.cardinalities,
+        setting.dim,
+        setting.hidden,
+        n_dense=task.train.dense.shape[1],
+        dot_path=setting.l2_dot > 0,
+        bias=task.train.labels.mean().item(),
+    )
+    return _plan(model, setting)
+
+
+def plan_dlrm(task: RatingTask, setting: NetSetting = CHOSEN_DLRM) -> Plan[DLRM]:
+    """A DLRM near an untrained factorization machine, yet to be trained; see `start_near_fm`."""
     width = setting.dim + len(task.cardinalities)
     model = DLRM(
         DLRMConfig(
@@ -165,8 +179,7 @@ def fit_dlrm(
         )
     )
     start_near_fm(model, task.train.labels.mean().item())
-    _train(model, task, seed, setting, progress)
-    return model
+    return _plan(model, setting)
 
 
 @torch.no_grad()
@@ -205,11 +218,8 @@ def start_near_fm(model: DLRM, bias: float) -> None:
     output.bias.fill_(bias)
 
 
-@one_thread()
-def _train(
-    model: EmbeddingMLP | DLRM, task: RatingTask, seed: int, setting: NetSetting, progress: bool
-) -> None:
-    """Train a model in place."""
+def _plan(model: N, setting: NetSetting) -> Plan[N]:
+    """Adagrad with a rate for the MLPs, one for the tables of user and item, one for the others."""
     nets: list[nn.Parameter] = []
     tables: dict[float, list[nn.Parameter]] = {1.0: [], setting.side_rate: []}
     for name, parameter in model.named_parameters():
@@ -222,32 +232,6 @@ def _train(
         {"params": nets, "lr": setting.mlp_rate, "weight_decay": setting.weight_decay},
         *({"params": some, "lr": setting.table_rate * share} for share, some in tables.items()),
     ]
-    fit(
-        model,
-        Loader(task.train, setting.batch_size, shuffle=True, seed=seed),
-        objective=_penalised(setting),
-        optimizer=torch.optim.Adagrad([group for group in groups if group["params"]]),
-        epochs=setting.epochs,
-        progress=progress,
-    )
-
-
-def _penalised(setting: NetSetting) -> Callable[[nn.Module, Batch], Tensor]:
-    """Squared error, and the squared length of what is looked up, per example."""
-
-    def objective(model: nn.Module, batch: Batch) -> Tensor:
-        weights = {"tables": setting.l2, "dot_tables": setting.l2_dot}
-        caught: list[Tensor] = []
-        hooks = [
-            module.register_forward_hook(
-                lambda _, __, found, l2=weights[name]: caught.append(l2 * found.square())
-            )
-            for name, module in model.named_children()
-            if isinstance(module, EmbeddingTables)
-        ]
-        error = (model(batch) - batch.labels).square()  # (B,)
-        for hook in hooks:
-            hook.remove()
-        return torch.stack([error, *(c.sum((1, 2)) for c in caught)]).sum(0).mean()
-
-    return objective
+    objective = penalised(squared_error, {"tables": setting.l2, "dot_tables": setting.l2_dot})
+    optimizer = torch.optim.Adagrad([group for group in groups if group["params"]])
+    return Plan(model, objective, optimizer, setting.batch_size, setting.epochs)

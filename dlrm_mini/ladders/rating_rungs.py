@@ -12,13 +12,13 @@ from dlrm_mini.datasets.rating_features import rating_features
 from dlrm_mini.datasets.splits import Split
 from dlrm_mini.errors import UserError
 from dlrm_mini.ladders import rating_models, rating_nets
+from dlrm_mini.ladders.plans import one_thread
 from dlrm_mini.ladders.rating_models import (
     CHOSEN_FM,
     CHOSEN_SVDPP,
     FM_GROUPS,
     FMSetting,
     fit_fm_to,
-    one_thread,
 )
 from dlrm_mini.ladders.rating_nets import CHOSEN_DLRM, CHOSEN_MLP, CHOSEN_NEUMF, NetSetting
 from dlrm_mini.models.factorization_machine import FactorizationMachine

@@ -1,58 +1,78 @@
-"""How each model is built for each task: what the ladders' fitters do, before they call `fit`.
-
-Tests hold both to the same weights.
-"""
+"""What the shell trains: for each model and task the features, setting and plan of its ladder."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch import nn
 
-from dlrm_mini.datasets.batches import Batch
+from dlrm_mini.datasets.clicks import ClickTask, click_task
+from dlrm_mini.datasets.movielens import MovieLens
+from dlrm_mini.datasets.rating_features import RatingTask, rating_features
+from dlrm_mini.datasets.splits import Split
 from dlrm_mini.errors import UserError
-from dlrm_mini.ladders import click_models, rating_models
-from dlrm_mini.ladders.click_models import FMSetting, NetSetting
-from dlrm_mini.models.dlrm import DLRM
-from dlrm_mini.models.dlrm_config import DLRMConfig
-from dlrm_mini.models.factorization_machine import FactorizationMachine, regularised_loss
-from dlrm_mini.models.matrix_factorization import MatrixFactorization, regularised_squared_error
-from dlrm_mini.models.mlp import INIT_STD, EmbeddingMLP
-from dlrm_mini.shell.rows import Rows
-from dlrm_mini.training import Objective, logistic_loss, squared_error
+from dlrm_mini.ladders import click_models, rating_models, rating_nets
+from dlrm_mini.ladders.plans import Plan
 
-# Where no ladder has chosen: ratings with the click task's features.
-SETTINGS: dict[str, FMSetting | NetSetting] = {
-    "fm": FMSetting(dim=32, l2=0.003, l2_linear=0.001, rate=0.03, accumulator=0.0,
-                    batch_size=1024, epochs=5),
-    "mlp": NetSetting(dim=16, bottom=(), top=(64,), dropout=0.2, l2=0.003, table_rate=0.05,
-                      mlp_rate=0.01, accumulator=0.0, batch_size=1024, epochs=5),
-    "dlrm": NetSetting(dim=16, bottom=(64,), top=(64,), dropout=0.2, l2=0.003, table_rate=0.05,
-                       mlp_rate=0.01, accumulator=0.0, batch_size=1024, epochs=4),
-}  # fmt: skip
+Task = ClickTask | RatingTask
 
 
-class Built(NamedTuple):
-    """What the loop needs beside the rows."""
+class Kind(NamedTuple):
+    """A model for a task.
 
-    model: nn.Module
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    schedule: LRScheduler | None
+    Attributes:
+        features: data set and split -> what the model sees.
+        plan: that and a setting -> the untrained model and how to train it.
+        chosen: name of a split -> the setting that the search chose.
+    """
+
+    features: Callable[[MovieLens, Split], Task]
+    plan: Callable[[Any, Any], Plan[Any]]
+    chosen: Callable[[str], Any]
+
+
+def _ids_of_clicks(ml: MovieLens, split: Split) -> ClickTask:
+    return click_models.only_ids(click_task(ml, split))
+
+
+def _mf(task: RatingTask, setting: rating_models.Setting) -> Plan[Any]:
+    sizes = task.cardinalities
+    return rating_models.plan_mf(task.train, sizes["user"], sizes["item"], setting)
+
+
+def _of_clicks(model: str, split: str) -> Any:
+    """What was chosen for a split by time, or for the others, which are random."""
+    return click_models.CHOSEN["temporal" if split == "temporal" else "random"][model]
+
+
+# MF on clicks is the factorization machine of user and item.
+KINDS: dict[tuple[str, str], Kind] = {
+    ("mf", "clicks"): Kind(_ids_of_clicks, click_models.plan_fm, partial(_of_clicks, "mf")),
+    ("fm", "clicks"): Kind(click_task, click_models.plan_fm, partial(_of_clicks, "fm")),
+    ("mlp", "clicks"): Kind(click_task, click_models.plan_mlp, partial(_of_clicks, "mlp")),
+    ("dlrm", "clicks"): Kind(click_task, click_models.plan_dlrm, partial(_of_clicks, "dlrm")),
+    ("mf", "ratings"): Kind(rating_features, _mf, lambda split: rating_models.CHOSEN),
+    ("fm", "ratings"): Kind(
+        partial(rating_features, groups=rating_models.FM_GROUPS),
+        rating_models.plan_fm,
+        lambda split: rating_models.CHOSEN_FM,
+    ),
+    ("mlp", "ratings"): Kind(
+        rating_features, rating_nets.plan_mlp, lambda split: rating_nets.CHOSEN_MLP
+    ),
+    ("dlrm", "ratings"): Kind(
+        rating_nets.dlrm_task, rating_nets.plan_dlrm, lambda split: rating_nets.CHOSEN_DLRM
+    ),
+}
 
 
 def usual(name: str, task: str, split: str) -> dict[str, Any]:
     """The setting that a model is trained with when nothing else is said."""
-    if (name, task) == ("mf", "ratings"):
-        return asdict(rating_models.CHOSEN)
-    if task == "clicks":
-        chosen = click_models.CHOSEN["temporal" if split == "temporal" else "random"]
-        return asdict(chosen[name])
-    return asdict(SETTINGS[name])
+    return asdict(KINDS[name, task].chosen(split))
 
 
 def prepare(device: str) -> torch.device:
@@ -70,99 +90,21 @@ def prepare(device: str) -> torch.device:
     return torch.device(device)
 
 
-def build(name: str, task: str, setting: dict[str, Any], rows: Rows, device: torch.device) -> Built:
-    """An untrained model on a device, with its objective, optimizer and schedule.
+def build(
+    name: str, task: str, setting: dict[str, Any], rows: Task, device: torch.device
+) -> Plan[nn.Module]:
+    """An untrained model on a device, and how it is trained.
 
     Args:
         name: one of the four models.
         task: "clicks" or "ratings".
         setting: as `usual` gives it, numbers changed.
-        rows: whose mean label is where the model starts, and whose features it looks at.
+        rows: what `Kind.features` made; the model starts at the mean of its training labels.
         device: where the model is put.
     """
-    clicks = task == "clicks"
-    mean = rows.train.labels.double().mean()
-    start = float(mean.logit() if clicks else mean)
-    model: nn.Module
-    if name == "mf" and not clicks:
-        model, objective = _matrix_factorization(setting, rows)
-        optimizer = torch.optim.Adagrad(model.to(device).parameters(), lr=setting["learning_rate"])
-        return Built(model, objective, optimizer, None)
-    if name in ("mf", "fm"):
-        model = FactorizationMachine(
-            rows.cardinalities, setting["dim"], n_dense=rows.n_dense, bias=start, init_std=INIT_STD
-        )
-        kind: Literal["logistic", "squared"] = "logistic" if clicks else "squared"
-        objective = regularised_loss(kind, setting["l2"], setting["l2_linear"])
-    else:
-        model = _network(name, setting, rows, start)
-        objective = penalised(logistic_loss if clicks else squared_error, setting["l2"])
-    optimizer = torch.optim.Adagrad(
-        _groups(model.to(device), setting), initial_accumulator_value=setting["accumulator"]
-    )
-    steps = setting["epochs"] * math.ceil(len(rows.train) / setting["batch_size"])
-    return Built(model, objective, optimizer, LambdaLR(optimizer, lambda step: 1 - step / steps))
-
-
-def _matrix_factorization(
-    setting: dict[str, Any], rows: Rows
-) -> tuple[MatrixFactorization, Objective]:
-    """The ratings ladder's own rung, with its own objective and a constant rate."""
-    sizes, mean = rows.cardinalities, rows.train.labels.mean().item()
-    model = MatrixFactorization(
-        sizes["user"], sizes["item"], setting["dim"], mean, init_std=setting["init_std"]
-    )
-    return model, regularised_squared_error(setting["l2"], setting["l2_bias"])
-
-
-def _network(name: str, setting: dict[str, Any], rows: Rows, start: float) -> EmbeddingMLP | DLRM:
-    """An MLP or a DLRM that starts with small vectors, at the mean label."""
-    sizes, dim, dropout = rows.cardinalities, setting["dim"], setting["dropout"]
-    if name == "mlp":
-        return EmbeddingMLP(
-            sizes, dim, setting["top"], n_dense=rows.n_dense, dropout=dropout, bias=start
-        )
-    bottom, top = (*setting["bottom"], dim), (*setting["top"], 1)
-    kind = setting["interaction"]
-    model = DLRM(
-        DLRMConfig(
-            rows.n_dense, sizes, dim, bottom=bottom, top=top, interaction=kind, dropout=dropout
-        )
-    )
-    for table in model.tables.parameters():
-        nn.init.normal_(table, std=INIT_STD)
-    output = model.top[-1]
-    assert isinstance(output, nn.Linear)
-    nn.init.constant_(output.bias, start)
-    return model
-
-
-def _groups(model: nn.Module, setting: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parameters with their first learning rates: one for all, or the tables' and the MLPs'."""
-    if "rate" in setting:
-        return [{"params": list(model.parameters()), "lr": setting["rate"]}]
-    assert isinstance(model, EmbeddingMLP | DLRM)
-    tables = list(model.tables.parameters())
-    known = {id(table) for table in tables}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [
-        {"params": tables, "lr": setting["table_rate"]},
-        {"params": others, "lr": setting["mlp_rate"]},
-    ]
-
-
-def penalised(loss: Objective, l2: float) -> Objective:
-    """The loss plus the squared length of the vectors that each example looks up.
-
-    mean over the batch of loss + l2 * sum_f |e_f|^2, with e_f the pooled vector of feature f.
-    """
-
-    def objective(model: nn.Module, batch: Batch) -> Tensor:
-        assert isinstance(model, EmbeddingMLP | DLRM)
-        caught: list[Tensor] = []  # the vectors (B, F, D), on their way into the model
-        hook = model.tables.register_forward_hook(lambda tables, given, out: caught.append(out))
-        value = loss(model, batch)
-        hook.remove()
-        return value + l2 * caught[0].square().sum((1, 2)).mean()
-
-    return objective
+    kind = KINDS[name, task]
+    plan = kind.plan(rows, type(kind.chosen("random"))(**setting))
+    plan.model.to(device)
+    # Adagrad's sums were made where the model was. Loading them takes them to where it is now.
+    plan.optimizer.load_state_dict(plan.optimizer.state_dict())
+    return plan

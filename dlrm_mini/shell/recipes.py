@@ -71,8 +71,7 @@ class Recipe:
 
     def rows(self, ml: MovieLens) -> Rows:
         """The rows to learn from and to be judged on."""
-        only_ids = self.model == "mf"
-        return Rows(ml, self.task, self.split, validate=self.validate, only_ids=only_ids)
+        return Rows(ml, self.model, self.task, self.split, validate=self.validate)
 
 
 def from_options(options: Namespace, old: Recipe | None) -> Recipe:

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from dlrm_mini.datasets import splits
 from dlrm_mini.datasets.batches import Batch
-from dlrm_mini.datasets.clicks import ClickTask, click_task
 from dlrm_mini.datasets.movielens import MovieLens
 from dlrm_mini.datasets.splits import Split
-from dlrm_mini.ladders.click_models import ids_only
+from dlrm_mini.shell.models import KINDS, Task
 
 VALIDATION = 0.1  # the share of the training rows that --validate sets aside
 
@@ -40,21 +39,19 @@ class Rows:
 
     Args:
         ml: all ratings.
+        model: one of the four, which decides on the features.
         task: "clicks" or "ratings".
         split: its name.
         validate: whether to set a part of the split's training rows aside.
-        only_ids: whether user and item are all that the model looks at.
 
     Attributes:
         train_rows, valid_rows, test_rows: (N,), (V,), (T,) int64; V is 0 without `validate`.
         train, valid, test: the same as batches.
-        cardinalities: feature -> number of its ids.
+        made: the task as the model's ladder makes it, its test rows `valid` and `test` together.
     """
 
-    def __init__(
-        self, ml: MovieLens, task: str, split: str, *, validate: bool, only_ids: bool
-    ) -> None:
-        self.ml, self.task, self.only_ids = ml, task, only_ids
+    def __init__(self, ml: MovieLens, model: str, task: str, split: str, *, validate: bool) -> None:
+        self.ml, self._features = ml, KINDS[model, task].features
         whole = named_split(ml, split)
         self.train_rows, self.test_rows = whole.train, whole.test
         self.valid_rows = whole.train[:0]
@@ -62,20 +59,14 @@ class Rows:
             part = _set_aside(ml, whole.train, split)
             self.train_rows, self.valid_rows = part.train, part.test
         others = torch.cat([self.valid_rows, self.test_rows])
-        made = self._features(ml, others)
-        self.train, rest = made.train, made.test
+        self.made = self._with(ml, others)
+        self.train, rest = self.made.train, self.made.test
         self.valid = rest.select(torch.arange(len(self.valid_rows)))
         self.test = rest.select(torch.arange(len(self.valid_rows), len(others)))
-        self.cardinalities = made.cardinalities
-
-    @property
-    def n_dense(self) -> int:
-        """Dense columns of a batch."""
-        return self.train.dense.shape[1]
 
     def of(self, rows: Tensor) -> Batch:
         """Some rows (B,), none of them a training row, as a batch."""
-        return self._features(self.ml, rows).test
+        return self._with(self.ml, rows).test
 
     def imagined(self, user: int, items: Tensor) -> Batch:
         """One user with each of `items` (B,), as if rated in the second of the user's last rating.
@@ -91,13 +82,8 @@ class Rows:
             rating=torch.cat([ml.rating, ml.rating.new_ones(n)]),
             timestamp=torch.cat([ml.timestamp, when.expand(n)]),
         )
-        return self._features(more, torch.arange(n) + len(ml.rating)).test
+        return self._with(more, torch.arange(n) + len(ml.rating)).test
 
-    def _features(self, ml: MovieLens, others: Tensor) -> ClickTask:
+    def _with(self, ml: MovieLens, others: Tensor) -> Task:
         """The training rows and `others`, with what the model looks at."""
-        split = Split(self.train_rows, others)
-        made = click_task(ml, split, label="click" if self.task == "clicks" else "rating")
-        if not self.only_ids:
-            return made
-        sizes = {name: made.cardinalities[name] for name in ("user", "item")}
-        return ClickTask(ids_only(made.train), ids_only(made.test), sizes, ())
+        return self._features(ml, Split(self.train_rows, others))

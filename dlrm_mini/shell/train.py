@@ -42,11 +42,9 @@ def train(options: Namespace) -> int:
     watched, part = (rows.valid, "validation") if recipe.validate else (rows.test, "test")
 
     set_seed(recipe.seed)
-    model, objective, optimizer, schedule = build(
-        recipe.model, recipe.task, recipe.setting, rows, device
-    )
-    loader = Loader(rows.train, recipe.setting["batch_size"], shuffle=True, seed=recipe.seed)
-    run = checkpoints.Run(model, optimizer, loader, schedule)
+    plan = build(recipe.model, recipe.task, recipe.setting, rows.made, device)
+    loader = Loader(rows.train, plan.batch_size, shuffle=True, seed=recipe.seed)
+    run = checkpoints.Run(plan.model, plan.optimizer, loader, plan.schedule)
     table: list[dict[str, float]] = run.load(out)["table"] if resuming else []
     if options.resume and not resuming:
         print(f"There is no checkpoint at {out} to go on from: this run begins at the beginning.")
@@ -58,8 +56,8 @@ def train(options: Namespace) -> int:
     for row in table:
         print(_line(row.values()))
     while loader.epoch < epochs:
-        history = fit(model, loader, objective=objective, optimizer=optimizer,
-                      schedule=schedule, epochs=loader.epoch + 1, valid=watched,
+        history = fit(plan.model, loader, objective=plan.objective, optimizer=plan.optimizer,
+                      schedule=plan.schedule, epochs=loader.epoch + 1, valid=watched,
                       metrics=metrics, progress=False)  # fmt: skip
         row = {"epoch": loader.epoch, "loss": history.values("loss", "train")[0]}
         row |= {name: history.values(name)[0] for name in metrics}
@@ -68,7 +66,7 @@ def train(options: Namespace) -> int:
         print(_line(table[-1].values()), flush=True)
     print(f"{len(table)} epochs in {sum(row['seconds'] for row in table):.1f} s; "
           f"the model is in {out}")  # fmt: skip
-    print(recipes.report(f"{len(rows.test):,} test rows", evaluate(model, rows.test, metrics)))
+    print(recipes.report(f"{len(rows.test):,} test rows", evaluate(plan.model, rows.test, metrics)))
     return 0
 
 

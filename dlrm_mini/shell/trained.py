@@ -33,7 +33,7 @@ class Trained(NamedTuple):
         content = checkpoints.load(path)
         recipe = recipes.from_checkpoint(content, path)
         rows = recipe.rows(movielens.load())
-        model = build(recipe.model, recipe.task, recipe.setting, rows, place).model
+        model = build(recipe.model, recipe.task, recipe.setting, rows.made, place).model
         checkpoints.load_weights(model, content["model"], path)
         return cls(model, recipe, rows)
 
