@@ -62,9 +62,6 @@ def read(name: str) -> dict[str, Any]:
 def caption(record: dict[str, Any]) -> str:
     """One line for a figure: hardware, date and the command that measures it again."""
     machine = record["hardware"]
-    processor = (
-        machine["gpu"]
-        if machine["gpu"] != "none"
-        else f"{machine['cpu']}, {machine['cores']} cores"
-    )
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    processor = machine["gpu"] if machine["gpu"] != "none" else f"{machine['cpu']}, {cores}"
     return f"measured on {processor}, {record['date']}: {record['command']}"

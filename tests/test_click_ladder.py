@@ -1,4 +1,4 @@
-"""The click ladder's fitting functions, its search, and the three records it leaves."""
+"""The click ladder's fitting functions, its search, and what they write."""
 
 import json
 from dataclasses import replace
@@ -11,16 +11,25 @@ from dlrm_mini.datasets import movielens, splits
 from dlrm_mini.datasets.batches import Batch, SparseFeatures
 from dlrm_mini.datasets.clicks import PRIOR_ROWS, ClickTask, click_task
 from dlrm_mini.errors import UserError
-from dlrm_mini.ladders import click_ablations, clicks, plans
+from dlrm_mini.ladders import click_ablations, click_settings, clicks, plans
 from dlrm_mini.ladders.click_ablations import PairsOnly, with_dense, with_leaking_means, with_tables
-from dlrm_mini.ladders.click_models import FITTERS, METRICS, fit_dlrm, fit_fm, fit_mf
+from dlrm_mini.ladders.click_models import (
+    FITTERS,
+    METRICS,
+    WideDLRM,
+    fit_dlrm,
+    fit_fm,
+    fit_mf,
+)
 from dlrm_mini.models.dlrm import DLRM, random_batch
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.training import logistic_loss, predict
 
 SIZES = {"user": 30, "item": 40, "genres": 3}
-FM = replace(clicks.FM, dim=8, l2=1e-3, rate=0.2, batch_size=250, epochs=15)
-NET = replace(clicks.NET, dim=8, table_rate=0.2, mlp_rate=0.03, l2=1e-3, batch_size=250, epochs=15)
+FM = replace(click_settings.FM, dim=8, l2=1e-3, rate=0.2, batch_size=250, epochs=15)
+NET = replace(
+    click_settings.NET, dim=8, table_rate=0.2, mlp_rate=0.03, l2=1e-3, batch_size=250, epochs=15
+)
 QUICK = {
     "constant": None,
     "lr": replace(FM, dim=0),
@@ -169,6 +178,23 @@ def test_pairs_only_reads_the_products_and_nothing_else():
     torch.testing.assert_close(model(batch), model.top(pairs).squeeze(1))
 
 
+def test_a_wide_dlrm_is_the_dlrm_plus_a_weight_for_each_id_and_column():
+    config = DLRMConfig(2, {"user": 5, "item": 6}, 4, bottom=(4,), top=(1,))
+    model, plain = WideDLRM(config), DLRM(config)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "linear" not in k})
+    batch = random_batch(config, 9)
+    assert torch.equal(model(batch), plain(batch))  # they start at zero
+    with torch.no_grad():
+        for weights in model.linear.parameters():
+            weights.normal_()
+        model.linear_dense.weight.copy_(torch.tensor([[2.0, -3.0]]))
+    user, item = (
+        model.linear.tables[name][batch.sparse.ids(name), 0] for name in config.cardinalities
+    )
+    own = user + item + 2 * batch.dense[:, 0] - 3 * batch.dense[:, 1]
+    torch.testing.assert_close(model(batch), plain(batch) + own)
+
+
 def test_variants_of_the_task(task):
     kept = with_dense(task, ["b"])
     assert torch.equal(kept.train.dense, task.train.dense[:, [1]]) and kept.dense_names == ("b",)
@@ -288,6 +314,11 @@ def test_ladder_and_ablations_record_every_model(written):
     assert {"cat", "cat, own search", "no dense features", "pairs only", "dim 2"} < set(measured)
     assert measured["dim 2"]["parameters"] < measured["dlrm"]["parameters"]
     assert measured["cat"]["setting"]["interaction"] == "cat"
+    for name, of in measured.items():
+        behind = of["logloss"]["mean"] - measured["dlrm"]["logloss"]["mean"]
+        assert of["minus_dlrm"]["logloss"] == pytest.approx(behind, abs=2e-5), name
+    extra = measured["linear weights"]["parameters"] - measured["dlrm"]["parameters"]
+    assert extra == sum(SIZES.values()) + 2
 
 
 def test_measure_gives_means_spreads_and_the_rows_losses(task):

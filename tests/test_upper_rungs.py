@@ -1,5 +1,6 @@
 """SVD++, FM, MLP, DLRM and the sampler on ratings: how they are fitted, and what was recorded."""
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -251,3 +252,36 @@ def test_the_chosen_settings_are_the_recorded_searchs_best():
 
 def test_only_the_rungs_with_a_search_have_a_setting():
     assert set(UPPER) | {"fm_bayes_ids"} == set(RUNGS) - set(rating_rungs.rating_models.RUNGS)
+
+
+def test_the_ladder_used_what_was_chosen():
+    recorded = measurements.read("ratings_ladder")["results"]["upper_settings"]
+    for name, setting in UPPER.items():
+        assert recorded[name] == json.loads(json.dumps(asdict(setting))), name
+
+
+def test_the_recorded_rungs_are_as_good_as_promised(canonical):
+    """The bounds of the averages are myFM 0.4.0's on these folds, with features and without."""
+    rmse = {name: of["rmse"] for name, of in canonical.items()}
+    assert list(rmse) == list(RUNGS)
+    assert rmse["fm"] <= 0.911
+    assert min(rmse.values()) == rmse["fm_bayes"] <= 0.8919
+    assert rmse["fm_bayes_ids"] <= 0.8973
+    assert rmse["svdpp"] < rmse["mf"] < rmse["biases"] and rmse["dlrm"] <= rmse["mf"]
+    assert all(of["spread"] < 0.002 and len(of["per_seed"]) == 3 for of in canonical.values())
+
+
+def test_a_fold_of_the_machine_measured_now_is_near_the_recorded_mean(canonical):
+    """One seed of fold 2 with the features, from scratch."""
+    ml, split = movielens.load(), splits.canonical_fold(2)
+    found = metrics.rmse(RUNGS["fm"](ml, split, 0), ml.rating[split.test])
+    assert found == pytest.approx(canonical["fm"]["per_fold"][1], abs=0.003)
+
+
+def test_recorded_features_tell_the_story_of_the_chapter():
+    """What chapter 03 says: features of a movie introduce it, those of a stranger do not."""
+    models = measurements.read("fm_features")["results"]["models"]
+    assert len(models) == 2 ** len(GROUPS) + 1
+    assert models["user+movie+time"]["all"] < models[""]["all"]
+    assert models["movie"]["new_movies"] < models[""]["new_movies"] - 0.02
+    assert abs(models["user"]["new_users"] - models[""]["new_users"]) < 0.02

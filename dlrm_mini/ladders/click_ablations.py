@@ -1,9 +1,9 @@
 """DLRM taken apart on the click task: what each part of it is worth.
 
 Every variant differs from the ladder's DLRM in one thing and keeps its setting, which was chosen
-for the whole. That is hard on the variants, so the two that are asked about most, another top MLP
-and no interaction, were also given a search of their own (`clicks.search`) and come with its
-setting.
+for the whole. That is hard on the variants, so those that are asked about most, another top MLP, no
+interaction, and linear weights beside it all, were also given a search of their own
+(`clicks.search`) and come with its setting.
 """
 
 import time
@@ -23,8 +23,8 @@ from dlrm_mini.datasets.clicks import ClickTask, click_task
 from dlrm_mini.datasets.movielens import MovieLens
 from dlrm_mini.datasets.splits import Split
 from dlrm_mini.interactions import gram, pair_indices
-from dlrm_mini.ladders.click_models import CHOSEN, NetSetting, fit_dlrm
-from dlrm_mini.ladders.clicks import SEEDS, SPLITS, click_split, measure
+from dlrm_mini.ladders.click_models import CHOSEN, NetSetting, WideDLRM, fit_dlrm
+from dlrm_mini.ladders.clicks import SEEDS, SPLITS, click_split, measure, paired
 from dlrm_mini.models.dlrm import DLRM
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.mlp import fully_connected
@@ -115,7 +115,8 @@ def variants(
         ml: all ratings.
         split: which rows to train and to test on.
         chosen: the ladder's DLRM.
-        own: for "dlrm_linear_top", "dlrm_hidden_top" and "dlrm_cat", what their searches chose.
+        own: for "dlrm_linear_top", "dlrm_hidden_top", "dlrm_cat" and "dlrm_wide", what their
+            searches chose.
     """
     task = click_task(ml, split)
     kept = [name for name in task.dense_names if name not in MEANS]
@@ -126,6 +127,8 @@ def variants(
         "hidden top, own search": Variant(task, own["dlrm_hidden_top"]),
         "cat": Variant(task, changed(interaction="cat")),
         "cat, own search": Variant(task, own["dlrm_cat"]),
+        "linear weights": Variant(task, chosen, WideDLRM),
+        "linear weights, own search": Variant(task, own["dlrm_wide"], WideDLRM),
         "no dense features": Variant(with_dense(task, ()), chosen),
         "no means": Variant(with_dense(task, kept), chosen),
         "pairs only": Variant(task, chosen, PairsOnly),
@@ -155,13 +158,15 @@ def ablations(progress: bool = True) -> Path:
         }
         parts = variants(ml, click_split(ml, name), CHOSEN[name]["dlrm"], own)
         measured = results["splits"][name] = {}
+        losses: dict[str, Tensor] = {}  # of each test row, (N,)
         total = len(parts)
         for variant, part in bar(
             parts.items(), total=total, desc=name, unit="variant", disable=not progress
         ):
             fitter: Callable[..., Any] = partial(fit_dlrm, kind=part.kind)
-            measured[variant], _ = measure(fitter, part.task, part.setting)
+            measured[variant], losses[variant] = measure(fitter, part.task, part.setting)
             measured[variant]["setting"] = asdict(part.setting)
+            measured[variant]["minus_dlrm"] = paired(losses[variant], losses["dlrm"])
     results["seconds"] = round(time.process_time() - started, 1)
     return measurements.write(
         "clicks_ablations", results, "python -m dlrm_mini measure clicks-ablations"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dlrm_mini import metrics
 from dlrm_mini.datasets.batches import Batch, SparseFeatures
 from dlrm_mini.datasets.clicks import ClickTask
+from dlrm_mini.embeddings import EmbeddingTables
 from dlrm_mini.ladders.click_settings import CHOSEN, FMSetting, NetSetting
 from dlrm_mini.ladders.plans import Plan, falling, penalised
 from dlrm_mini.models.baselines import Biases
@@ -35,6 +36,8 @@ __all__ = ["CHOSEN", "FITTERS", "METRICS", "FMSetting", "Fitter", "NetSetting"]
 
 M = TypeVar("M", bound=nn.Module)
 N = TypeVar("N", EmbeddingMLP, DLRM)
+
+L2_LINEAR = 3e-4  # of a `WideDLRM`, per example: what the search chose for the FM's linear weights
 METRICS = {"auc": metrics.auc, "logloss": metrics.logloss, "ne": metrics.normalised_entropy}
 
 # Of a task, a seed and a setting, and optionally valid= rows; all fit_ functions below are of it.
@@ -156,14 +159,14 @@ def plan_dlrm(task: ClickTask, setting: NetSetting, kind: type[DLRM] = DLRM) -> 
 
 def _plan_net(model: N, task: ClickTask, setting: NetSetting) -> Plan[N]:
     """For a model with tables and MLPs, each with a rate of their own."""
-    tables = list(model.tables.parameters())
-    known = {id(table) for table in tables}
-    mlps = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        parts["tables." in name].append(parameter)
     groups = [
-        {"params": tables, "lr": setting.table_rate},
-        {"params": mlps, "lr": setting.mlp_rate},
+        {"params": parts[True], "lr": setting.table_rate},
+        {"params": parts[False], "lr": setting.mlp_rate},
     ]
-    objective = penalised(logistic_loss, {"tables": setting.l2})
+    objective = penalised(logistic_loss, {"tables": setting.l2, "linear": L2_LINEAR})
     return _plan(model, task, setting, objective, groups)
 
 
@@ -184,6 +187,27 @@ def _run(plan: Plan[M], task: ClickTask, seed: int, valid: Batch | None) -> tupl
     """Train a plan's model."""
     measured = None if valid is None else METRICS
     return plan.model, plan.run(task.train, seed, valid=valid, metrics=measured)
+
+
+class WideDLRM(DLRM):
+    """A DLRM and, beside it, what it has no place for: a linear weight for each id and column.
+
+    A factorization machine has these weights, and so has the wide part of Wide & Deep (Cheng et al.
+    2016). They start at zero.
+    """
+
+    def __init__(self, config: DLRMConfig) -> None:
+        super().__init__(config)
+        self.linear = EmbeddingTables(config.cardinalities, 1, init_std=0.0, check=False)
+        self.linear_dense = nn.Linear(config.n_dense, 1, bias=False)
+        nn.init.zeros_(self.linear_dense.weight)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The logits (B,) of a batch."""
+        of_ids = self.linear(batch.sparse).sum((1, 2))  # (B, F, 1) -> (B,)
+        of_columns = self.linear_dense(batch.dense).squeeze(1)  # (B, n_dense) -> (B,)
+        logits: Tensor = super().forward(batch) + of_ids + of_columns
+        return logits
 
 
 class IdsOnly(nn.Module):

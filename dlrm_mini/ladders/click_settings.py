@@ -1,6 +1,6 @@
-"""The hyper-parameters of the click ladder's models, and those that the search chose."""
+"""The click ladder's hyper-parameters: where the search looks, and what it chose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlrm_mini.interactions import Interaction
@@ -60,6 +60,47 @@ class NetSetting:
     interaction: Interaction = "dot"
 
 
+# Where the search looks: settings drawn from the product of a grid. What is not in a grid is as in
+# the start.
+FM = FMSetting(32, 0.01, 1e-3, 0.08, accumulator=1e-7, batch_size=1024, epochs=6)
+NET = NetSetting(
+    *(32, (64,), (), 0.0, 0.002, 0.1, 0.01), accumulator=1e-7, batch_size=1024, epochs=6
+)
+LINEAR = {
+    "l2_linear": (3e-4, 1e-3, 3e-3),
+    "rate": (0.05, 0.08, 0.12, 0.2),
+    "batch_size": (512, 1024, 2048),
+    "epochs": (4, 6, 8),
+}
+FM_GRID = LINEAR | {"dim": (16, 32, 48), "l2": (0.003, 0.006, 0.01, 0.02, 0.03)}
+NET_GRID = {
+    "l2": (0.0005, 0.001, 0.002, 0.004, 0.008),
+    "table_rate": (0.06, 0.1, 0.15),
+    "batch_size": (512, 1024, 2048),
+}
+HIDDEN = {
+    "mlp_rate": (0.002, 0.003, 0.005, 0.01),
+    "top": ((64,), (128,), (256,), (64, 32)),
+    "dropout": (0.0, 0.3, 0.5),
+    "epochs": (4, 6, 8),
+}
+FLAT = {
+    "mlp_rate": (0.005, 0.01, 0.015),
+    "epochs": (4, 6, 8),
+    "dim": (16, 32, 48),
+    "bottom": ((), (64,), (64, 32)),
+}
+DEEP_GRID = NET_GRID | HIDDEN | {"dim": (16, 32, 48), "bottom": ((), (64,), (64, 32))}
+GRIDS: dict[str, tuple[FMSetting | NetSetting, dict[str, tuple[Any, ...]]]] = {
+    "lr": (replace(FM, dim=0, l2=0.0), LINEAR),
+    "mf": (FM, FM_GRID),
+    "fm": (FM, FM_GRID),
+    "mlp": (replace(NET, bottom=()), NET_GRID | HIDDEN | {"dim": (8, 16, 32)}),
+    "dlrm_linear_top": (NET, NET_GRID | FLAT),
+    "dlrm_wide": (NET, NET_GRID | FLAT),
+    "dlrm_hidden_top": (NET, DEEP_GRID),
+    "dlrm_cat": (replace(NET, interaction="cat"), DEEP_GRID),
+}
 # What `python -m dlrm_mini measure clicks-search` found for each split, on validation rows made the
 # way the split is made; a test holds it to the record.
 CHOSEN: dict[str, dict[str, Any]] = {

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from dlrm_mini.ladders.click_models import (
     FITTERS,
     METRICS,
     Fitter,
-    FMSetting,
-    NetSetting,
+    WideDLRM,
     fit_dlrm,
 )
+from dlrm_mini.ladders.click_settings import FM, GRIDS, FMSetting, NetSetting
 from dlrm_mini.ladders.plans import one_thread
 from dlrm_mini.progress import bar
 from dlrm_mini.training import predict
@@ -39,48 +40,10 @@ SEEDS = (0, 1, 2)
 SPLITS = ("random", "temporal")
 VALIDATION = 0.125  # of the training rows: a tenth of all
 
-# Where the search looks: settings drawn from the product of a grid. What is not in a grid is as in
-# the start.
-FM = FMSetting(32, 0.01, 1e-3, 0.08, accumulator=1e-7, batch_size=1024, epochs=6)
-NET = NetSetting(
-    *(32, (64,), (), 0.0, 0.002, 0.1, 0.01), accumulator=1e-7, batch_size=1024, epochs=6
-)
-LINEAR = {
-    "l2_linear": (3e-4, 1e-3, 3e-3),
-    "rate": (0.05, 0.08, 0.12, 0.2),
-    "batch_size": (512, 1024, 2048),
-    "epochs": (4, 6, 8),
-}
-FM_GRID = LINEAR | {"dim": (16, 32, 48), "l2": (0.003, 0.006, 0.01, 0.02, 0.03)}
-NET_GRID = {
-    "l2": (0.0005, 0.001, 0.002, 0.004, 0.008),
-    "table_rate": (0.06, 0.1, 0.15),
-    "batch_size": (512, 1024, 2048),
-}
-HIDDEN = {
-    "mlp_rate": (0.002, 0.003, 0.005, 0.01),
-    "top": ((64,), (128,), (256,), (64, 32)),
-    "dropout": (0.0, 0.3, 0.5),
-    "epochs": (4, 6, 8),
-}
-DEEP_GRID = NET_GRID | HIDDEN | {"dim": (16, 32, 48), "bottom": ((), (64,), (64, 32))}
-GRIDS: dict[str, tuple[FMSetting | NetSetting, dict[str, tuple[Any, ...]]]] = {
-    "lr": (replace(FM, dim=0, l2=0.0), LINEAR),
-    "mf": (FM, FM_GRID),
-    "fm": (FM, FM_GRID),
-    "mlp": (replace(NET, bottom=()), NET_GRID | HIDDEN | {"dim": (8, 16, 32)}),
-    "dlrm_linear_top": (
-        NET,
-        NET_GRID
-        | {"mlp_rate": (0.005, 0.01, 0.015), "epochs": (4, 6, 8), "dim": (16, 32, 48)}
-        | {"bottom": ((), (64,), (64, 32))},
-    ),
-    "dlrm_hidden_top": (NET, DEEP_GRID),
-    "dlrm_cat": (replace(NET, interaction="cat"), DEEP_GRID),
-}
 SEARCH_FITTERS: dict[str, Fitter] = {
-    name: FITTERS.get(name, fit_dlrm) for name in GRIDS
-}  # three searches are of a DLRM
+    name: FITTERS.get(name, fit_dlrm)
+    for name in GRIDS  # all but the rungs are of a DLRM
+} | {"dlrm_wide": partial(fit_dlrm, kind=WideDLRM)}
 DRAWS, FINALISTS = 22, 3
 PRIORS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
@@ -220,11 +183,7 @@ def ladder(progress: bool = True) -> Path:
         for name in _shown(FITTERS, f"{split} split", progress):
             setting = CHOSEN[split].get(name)
             measured[split][name], losses[name] = measure(FITTERS[name], task, setting)
-        gain = losses["dlrm"] - losses["fm"]  # (N,)
-        against[split] = {
-            "logloss": round(float(gain.mean()), 5),
-            "standard_error": round(float(gain.std() / len(gain) ** 0.5), 5),
-        }
+        against[split] = paired(losses["dlrm"], losses["fm"])
     results = {
         "metric": "of the test rows; spread: standard deviation over the seeds",
         "seconds": "of one processor, one thread",
@@ -274,6 +233,23 @@ def measure(
         for one in logits
     ]
     return result, torch.stack(rows).mean(0)
+
+
+def paired(losses: Tensor, others: Tensor) -> dict[str, float]:
+    """By how much one model's logloss is above another's on the same test rows.
+
+    Args:
+        losses: (N,) of each row.
+        others: (N,) the other model's.
+
+    Returns:
+        `logloss`, the mean difference in nats, and its `standard_error` over the rows.
+    """
+    gain = losses - others
+    return {
+        "logloss": round(float(gain.mean()), 5),
+        "standard_error": round(float(gain.std() / len(gain) ** 0.5), 5),
+    }
 
 
 def _n_trained(model: nn.Module) -> int:
