@@ -8,6 +8,7 @@ peers' are their own defaults.
 """
 
 import json
+import statistics
 import tempfile
 from pathlib import Path
 
@@ -68,9 +69,10 @@ def measure(ml: MovieLens, split_name: str, folder: Path) -> Outcome:
                     print(f"SKIPPED {arm}: {error}", flush=True)
                     continue
             outcome.measured[arm] = judge(np.load(rows / f"{arm}.npy"), task.test.labels, said)
-            last = outcome.measured[arm][-1]
-            shown = ", ".join(f"{metric} {value:.4g}" for metric, value in last.values.items())
-            print(f"{split_name} {arm:<16} {shown} ({last.note})", flush=True)
+            runs = outcome.measured[arm]
+            means = {m: statistics.mean(run.values[m] for run in runs) for m in runs[0].values}
+            shown = ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
+            print(f"{split_name} {arm:<16} mean {shown} ({runs[0].note})", flush=True)
     return outcome
 
 

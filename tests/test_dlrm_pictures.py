@@ -90,7 +90,7 @@ def test_dimensionality_draws_the_widths_and_the_parameters():
         first = nn.Linear(cat, 512)
         size = sum(p.numel() for p in first.parameters())
         assert curves["cat"].get_ydata()[place[dim]] == size
-        assert curves["DCN-v2, 1 layer"].get_ydata()[place[dim]] == size + cat**2
+        assert curves["DCN-v2, 1 layer"].get_ydata()[place[dim]] == size + cat**2 + cat
         assert curves["DCN-v1, 6 layers"].get_ydata()[place[dim]] == size + 6 * 2 * cat
 
 

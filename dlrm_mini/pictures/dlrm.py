@@ -179,7 +179,7 @@ def _sizes(n: int, dim: int, first_layer: int) -> dict[str, tuple[int, int]]:
         "dot": (dot, layer[dot]),
         "cat": (cat, layer[cat]),
         "DCN-v1, 6 layers": (cat, layer[cat] + 6 * 2 * cat),
-        "DCN-v2, 1 layer": (cat, layer[cat] + cat * cat),
+        "DCN-v2, 1 layer": (cat, layer[cat] + cat * cat + cat),
     }
 
 
