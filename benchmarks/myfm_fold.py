@@ -31,7 +31,7 @@ def main(path: str) -> None:
         train, fold["train_rating"], n_iter=SAMPLES, n_kept_samples=SAMPLES, group_shapes=groups
     )
     seconds = time.perf_counter() - started
-    # Clipped to the scale, as Surprise clips and our sampler does.
+    # Clipped to the scale, as Surprise clips. Ours are not: the peers have this advantage.
     error = model.predict(test).clip(1, 5) - fold["test_rating"]
     rmse = float(np.sqrt(np.mean(error**2)))
     say(rmse=rmse, s=seconds, versions=versions("myfm", "numpy"))

@@ -217,7 +217,6 @@ def sample(
     samples: int,
     burn_in: int,
     seed: int,
-    limits: tuple[float, float] = (1.0, 5.0),
     progress: bool = True,
 ) -> Posterior:
     """Sample a machine's weights given the training rows and average the test rows' predictions.
@@ -231,7 +230,6 @@ def sample(
         samples: how many samples to average.
         burn_in: how many to leave out first, while the chain still remembers its start.
         seed: of all draws.
-        limits: each sample's predictions are clipped to these before they are averaged.
         progress: show a bar.
 
     Raises:
@@ -246,7 +244,7 @@ def sample(
     steps = bar(range(-burn_in, samples), desc="Gibbs", unit="sample", disable=not progress)
     for step in steps:
         sampler.step()
-        prediction = predict(sampler.write(), test).clamp(*limits).double()
+        prediction = predict(sampler.write(), test).double()
         posterior.rmse_single.append(metrics.rmse(prediction, test.labels))
         posterior.noise.append(sampler.noise**-0.5)
         if step >= 0:

@@ -135,7 +135,7 @@ def test_sampling_gives_the_posterior_and_the_last_sample(small):
     split = splits.random_split(N)
     posterior, model = sample_fm(small, split, seed=0, setting=QUICK["fm_bayes"])
     task = rating_features(small, split, FM_GROUPS)
-    last = metrics.rmse(predict(model, task.test).clamp(1, 5), task.test.labels)
+    last = metrics.rmse(predict(model, task.test), task.test.labels)
     assert posterior.rmse_single[-1] == pytest.approx(last, abs=1e-6)
     assert len(posterior.rmse_average) == 20
 

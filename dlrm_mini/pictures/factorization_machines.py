@@ -144,9 +144,9 @@ def timing(
         left.loglog(n, 1e3 * values, **look)
         if name != identity:
             right.loglog(n, values / ways[identity], **look)
-    for name, power, word in ((naive, 2, "n²"), (identity, 1, "n")):
+    for name, power, word, line in ((naive, 2, "n²", "--"), (identity, 1, "n", ":")):
         guide = 1e3 * ways[name][-1] * (np.array(n) / n[-1]) ** power
-        left.loglog(n[2:], guide[2:], ":", color=style.GREY, label=f"grows as {word}")
+        left.loglog(n[2:], guide[2:], line, color=style.GREY, label=f"grows as {word}")
     left.set(title="Time for one batch", ylabel="milliseconds")
     right.plot(at, counted, "D", color=style.GREY, markersize=9, label="by counting operations")
     right.plot(at, prediction, "*", color=style.RED, markersize=16, label="your guess")
