@@ -39,7 +39,7 @@ def by_hand(table, sparse, name, pooling):
     return torch.stack(rows)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(0, 4), min_size=1, max_size=5),
     seed=st.integers(0, 1000),

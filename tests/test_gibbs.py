@@ -1,6 +1,5 @@
 """The sampler: each draw is a Bayesian linear regression, and all of them find the posterior."""
 
-
 import pytest
 import torch
 

@@ -29,7 +29,7 @@ def reference(dense, vectors, itself):
     return torch.cat([dense, z[:, li, lj]], dim=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 4),
     features=st.integers(1, 6),

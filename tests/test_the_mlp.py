@@ -121,7 +121,7 @@ def test_the_record_is_of_this_experiment_and_comes_out_again():
 
 
 @given(dim=st.integers(1, 6), folds=st.integers(1, 4), covered=st.integers(0, 6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_network_by_hand_is_a_sum_of_folded_squares(dim, folds, covered):
     pairs = min(covered, dim)
     if not pairs:
@@ -216,7 +216,6 @@ def test_under_noise_draws_each_model():
 
 
 @given(n=st.integers(1, 9), m=st.integers(1, 9), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_a_matrix_taken_apart_can_be_put_together(n, m, seed):
     matrix = np.random.default_rng(seed).normal(size=(n, m))
     parts = hidden_units.take_apart(matrix)

@@ -264,7 +264,7 @@ def batches(ids, weights=None):
                                                        torch.randn(len(ids), 1))]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(machine=machines(), weighted=st.booleans())
 def test_an_fm_is_recovered_exactly_at_width_d_plus_f(machine, weighted):
     fm, ids = machine
@@ -274,7 +274,7 @@ def test_an_fm_is_recovered_exactly_at_width_d_plus_f(machine, weighted):
     torch.testing.assert_close(dlrm(of_dlrm), fm(of_fm), rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(machine=machines())
 def test_at_width_d_plus_1_each_pair_adds_the_product_of_its_linear_weights(machine):
     fm, ids = machine

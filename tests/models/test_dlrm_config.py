@@ -35,7 +35,7 @@ def configs(draw):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(config=configs())
 def test_the_counts_are_those_of_the_built_model(config):
     model = DLRM(config)
@@ -102,7 +102,7 @@ def test_flop_per_byte_of_deeprecsys(preset, flop, read, intensity):
     assert flop / read == pytest.approx(intensity, rel=5e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(config=configs(), rows=st.integers(1, 5))
 def test_flops_of_the_mlps_are_those_torch_counts(config, rows):
     model, flops = DLRM(config), config.flops(rows)

@@ -89,7 +89,7 @@ cases = given(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @cases
 def test_equal_to_the_naive_double_sum(lengths, n_dense, seed, weighted):
     batch = random_batch(lengths, n_dense, seed, weighted)
@@ -98,7 +98,7 @@ def test_equal_to_the_naive_double_sum(lengths, n_dense, seed, weighted):
     torch.testing.assert_close(model(double), by_definition(model, double), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @cases
 def test_contributions_add_up(lengths, n_dense, seed, weighted):
     batch, model = random_batch(lengths, n_dense, seed, weighted), random_model(n_dense, seed)
@@ -110,7 +110,7 @@ def test_contributions_add_up(lengths, n_dense, seed, weighted):
     assert parts.pairs[:, one_hot, one_hot].abs().max() < 1e-9
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 3), st.integers(0, 7), st.integers(1, 5), st.integers(0, 1000))
 def test_the_identity(rows, n, dim, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -118,7 +118,7 @@ def test_the_identity(rows, n, dim, seed):
     torch.testing.assert_close(pairwise_fast(x), pairwise_naive(x), rtol=0, atol=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_matrix_factorization_is_an_fm(seed):
     torch.manual_seed(seed)

@@ -65,7 +65,7 @@ def test_a_lookup_is_a_one_hot_product():
     assert torch.equal(rows.user_bias, (one_hot @ model.user_bias.weight).squeeze(1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     pairs=st.lists(
         st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=1, max_size=20
