@@ -13,8 +13,8 @@ MODULES = sorted((ROOT / "dlrm_mini").rglob("*.py"))
 ROOMS = [
     {"errors", "paths", "bootstrap"},
     {"style", "progress", "hardware"},
-    {"datasets", "metrics"},
-    {"embeddings", "interactions"},
+    {"datasets", "metrics", "metrics_streaming"},
+    {"embeddings", "interactions", "crossing"},
     {"models"},
     {"training", "checkpoints", "claims", "measurements", "gibbs"},
     {"plots", "pictures"},
