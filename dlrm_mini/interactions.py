@@ -9,10 +9,12 @@ Vector 0 is the dense one, vectors 1..F are the tables'. The dot interaction rea
 lower triangle of their Gram matrix row by row, behind the dense vector itself:
 
     dense, <1,0>, <2,0>, <2,1>, <3,0>, <3,1>, <3,2>, ...
+
+`dlrm_mini.crossing` has two interactions that go beyond pairs.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +22,22 @@ from torch import Tensor
 from dlrm_mini.errors import UserError
 
 Interaction = Literal["dot", "cat"]
+
+
+class Cost(NamedTuple):
+    """What an interaction costs, counted and not measured.
+
+    The conventions are those of `dlrm_mini.models.dlrm_config`: a multiply-add is 2 FLOP; biases
+    and copies are none. The backward pass is not in it.
+    """
+
+    parameters: int
+    """Numbers that are trained."""
+    flops: int
+    """Of a forward pass."""
+    bytes: int
+    """Of a forward pass in float32: each step reads its input and weights once and writes its
+    output once."""
 
 
 def pair_indices(n: int, self_interaction: bool = False) -> tuple[Tensor, Tensor]:
@@ -59,6 +77,26 @@ def output_width(kind: Interaction, n: int, dim: int, self_interaction: bool = F
     return dim + n * (n + 1 if self_interaction else n - 1) // 2
 
 
+def interaction_cost(
+    kind: Interaction, n: int, dim: int, batch_size: int = 1, *, self_interaction: bool = False
+) -> Cost:
+    """What `dot_interaction` or `cat_interaction` costs; of the products, those that are kept.
+
+    Args:
+        kind: "dot" or "cat".
+        n: vectors that interact, the dense one included.
+        dim: D, their width.
+        batch_size: B.
+        self_interaction: whether the diagonal counts; "cat" has none.
+
+    Raises:
+        UserError: there is no such interaction.
+    """
+    width = output_width(kind, n, dim, self_interaction)
+    products = width - dim if kind == "dot" else 0
+    return Cost(0, batch_size * 2 * products * dim, 4 * batch_size * (n * dim + width))
+
+
 def gram(dense: Tensor, vectors: Tensor) -> Tensor:
     """The dot products of all vectors of a row with each other, (B, n, n), dense vector first."""
     together = _together(dense, vectors)  # (B, n, D)
@@ -79,12 +117,23 @@ def dot_interaction(dense: Tensor, vectors: Tensor, *, self_interaction: bool = 
     Raises:
         UserError: the two differ in batch size or width.
     """
-    products = gram(dense, vectors)  # (B, n, n)
-    rows, columns = pair_indices(products.shape[1], self_interaction)
-    # One index into the flattened matrix: its gradient is far cheaper than that of two.
-    flat = (rows * products.shape[1] + columns).to(products.device)
-    pairs = products.flatten(1).index_select(1, flat)  # (B, n_pairs)
+    pairs = dot_products(_together(dense, vectors), self_interaction=self_interaction)
     return torch.cat([dense, pairs], dim=1)
+
+
+def dot_products(x: Tensor, *, self_interaction: bool = False) -> Tensor:
+    """The dot product of each pair alone, (B, n_pairs), in the order of `pair_indices`.
+
+    Args:
+        x: (B, n, D), the vectors that interact.
+        self_interaction: whether each vector's squared length is among the products.
+    """
+    n = x.shape[1]
+    rows, columns = pair_indices(n, self_interaction)
+    # One index into the flattened matrix: its gradient is far cheaper than that of two.
+    flat = (rows * n + columns).to(x.device)
+    products = x @ x.transpose(1, 2)  # (B, n, n)
+    return products.flatten(1).index_select(1, flat)
 
 
 def cat_interaction(dense: Tensor, vectors: Tensor) -> Tensor:
