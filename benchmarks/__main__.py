@@ -6,13 +6,22 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import click_speed, clicks, mf_fold, ratings, report
+from benchmarks import (
+    click_speed,
+    clicks,
+    criteo_prepare,
+    mf_fold,
+    ratings,
+    report,
+    synthetic_speed,
+)
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import build_dir
 
 # A benchmark gets the folder for its files and returns what it measured.
 BENCHMARKS: dict[str, Callable[[Path], list[report.Row]]] = {
-    module.NAME: module.run for module in (mf_fold, ratings, clicks, click_speed)
+    module.NAME: module.run
+    for module in (mf_fold, ratings, clicks, click_speed, synthetic_speed, criteo_prepare)
 }
 
 
