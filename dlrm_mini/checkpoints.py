@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlrm_mini.datasets.batches import Loader
+from dlrm_mini.datasets.batches import Batches
 from dlrm_mini.errors import UserError
 
 PARTS = {"optimizer", "optimizer_class", "loader", "schedule", "random", "extra"}
@@ -111,7 +111,7 @@ class Run:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loader: Loader,
+        loader: Batches,
         schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
     ) -> None:
         self.model, self.optimizer, self.loader, self.schedule = model, optimizer, loader, schedule

@@ -1,6 +1,7 @@
 """The commands. `python -m dlrm_mini --help` lists them; `make` has the same names.
 
-Only `train`, `evaluate` and `predict` are not in `make`: they are nothing without their options.
+Only `train`, `evaluate`, `predict` and `criteo` are not in `make`: they are nothing without their
+options.
 Standard library only at the top: a command finds or makes its environment first, then imports.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from dlrm_mini import bootstrap
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import absolute_environment, checkout, course_file
-from dlrm_mini.shell import arguments
+from dlrm_mini.shell import arguments, criteo
 
 Action = Callable[[argparse.Namespace], int]
 
@@ -29,6 +30,8 @@ MEASUREMENTS = {
     "clicks-search": "dlrm_mini.ladders.clicks:search",
     "clicks-ladder": "dlrm_mini.ladders.clicks:ladder",
     "clicks-ablations": "dlrm_mini.ladders.click_ablations:ablations",
+    "interactions": "dlrm_mini.ladders.crossings:measure",
+    "click-log": "dlrm_mini.ladders.click_logs:measure",
 }
 
 
@@ -102,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(stopped="The same command with --resume goes on from the last whole epoch.")
     arguments.for_evaluate(command("evaluate", "say how good a saved model is", _evaluate))
     arguments.for_predict(command("predict", "ask a saved model", _predict))
+    logs = command("criteo", "fetch, generate, prepare and show click logs", criteo.criteo)
+    criteo.arguments(logs)
+    logs.set_defaults(stopped=criteo.STOPPED)
     command("bench", "measure this project beside its peers, into build/bench.json", _bench)
     return parser
 

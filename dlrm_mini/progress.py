@@ -8,7 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from tqdm.std import tqdm as text_tqdm
 
-LINE = "{desc}: {n_fmt}/{total_fmt}{unit} after {elapsed}{postfix}"
+LINE = "{desc}: {n_fmt}/{total_fmt}{unit} after {elapsed}, {remaining} left{postfix}"
 
 
 class _Lines(text_tqdm):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dlrm_mini import checkpoints, style
-from dlrm_mini.datasets.batches import Batch, Loader
+from dlrm_mini.datasets.batches import Batch, Batches, Loader
 from dlrm_mini.errors import UserError
 from dlrm_mini.progress import bar
 
@@ -105,7 +105,7 @@ def evaluate(model: nn.Module, data: Batch, metrics: Mapping[str, Metric]) -> di
 
 def fit(
     model: nn.Module,
-    train: Loader,
+    train: Batches,
     *,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
@@ -128,7 +128,8 @@ def fit(
         epochs: passes over the training rows in all, those before a resume included.
         valid: rows that choose the epoch and are never trained on.
         metrics: name -> function of (prediction (N,), label (N,)), measured after each epoch on the
-            training rows and on `valid`; the first one is watched by `patience`.
+            training rows and on `valid`; the first one is watched by `patience`. Only for a `train`
+            that has all its rows as `data`, as a `Loader` has.
         patience: stop after this many epochs without a better first metric on `valid`, and put the
             best epoch's weights back. None: run all epochs and keep the last weights.
         schedule: a learning-rate schedule, stepped once a batch.
@@ -139,11 +140,19 @@ def fit(
 
     Raises:
         TrainingDivergedError: the loss is not finite.
-        UserError: `patience` without `valid` and `metrics`; a checkpoint that does not fit.
+        UserError: `patience` without `valid` and `metrics`; `metrics` without rows in memory; a
+            checkpoint that does not fit.
     """
     metrics = dict(metrics or {})
     if patience is not None and (valid is None or not metrics):
         raise UserError("early stopping (patience) needs both `valid` rows and `metrics` to watch.")
+    data = getattr(train, "data", None)
+    if metrics and not isinstance(data, Batch):
+        raise UserError(
+            f"metrics ({', '.join(metrics)}) are measured on the training rows in memory, and a "
+            f"{type(train).__name__} has no `data`. Give a Loader, or leave metrics out and "
+            "measure afterwards."
+        )
     run = checkpoints.Run(model, optimizer, train, schedule)
     history, best = History(), _Best(next(iter(metrics), ""))
     if resume and checkpoint is not None and checkpoint.exists():
@@ -157,8 +166,8 @@ def fit(
             model.train()
             loss = _one_epoch(model, train, objective, optimizer, schedule, epoch)
             measured = {"train": {"loss": loss}}
-            if metrics:
-                measured["train"] |= evaluate(model, train.data, metrics)
+            if isinstance(data, Batch) and metrics:
+                measured["train"] |= evaluate(model, data, metrics)
             if metrics and valid is not None:
                 measured["valid"] = evaluate(model, valid, metrics)
             history.rows += [
@@ -182,7 +191,7 @@ def fit(
 
 def _one_epoch(
     model: nn.Module,
-    train: Loader,
+    train: Batches,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler | None,

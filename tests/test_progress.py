@@ -37,6 +37,7 @@ def test_a_terminal_sees_a_bar_that_redraws_itself(monkeypatch):
 def test_a_log_gets_lines_and_few_of_them(monkeypatch):
     text = shown(monkeypatch, terminal=False)
     assert [line.split(" after")[0] for line in text.splitlines()] == ["fit: 0/3it", "fit: 3/3it"]
+    assert [line.split(", ")[1] for line in text.splitlines()] == ["? left", "00:00 left"]
     assert "\r" not in text and "%|" not in text and "  \n" not in text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dlrm_mini import cli
 from dlrm_mini.course import chapters
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,16 @@ def test_every_command_the_pages_name_exists():
         for target in re.findall(r"`?make ([a-z]+)", text):
             if f"`make {target}" in text or f"\nmake {target}" in text:
                 assert re.search(rf"^{target}:", makefile, re.M), f"{page}: make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_to_type_is_one(page):
+    """Its words go through the parser, which ends the process over one that it does not know."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(r"^python -m dlrm_mini (.+?)(?:  +#.*)?$", text, re.M)
+    for words in found:
+        assert cli._parser().parse_args(words.split()).command == words.split()[0]
+    assert len(found) > 5 or page != "README.md"
 
 
 def test_the_glossary_is_in_order_and_names_chapters():

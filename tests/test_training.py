@@ -250,3 +250,46 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
         checkpoints.save(target, {"model": {"w": torch.zeros(3)}})
     assert target.read_bytes() == whole
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+class Streamed:
+    """Batches whose rows are not in memory, as training asks for them."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self):
+        yield from Loader(made_data(), 16)
+        self.epoch += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state) -> None:
+        self.epoch = state["epoch"]
+
+
+def test_rows_need_not_be_in_memory_but_to_measure_on_them(tmp_path):
+    def start(train, **keywords):
+        set_seed(0)
+        model = Tiny()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        how = {"objective": squared_error, "optimizer": optimizer, "progress": False}
+        return model, fit(model, train, **how, **keywords)
+
+    expected, _ = start(Loader(made_data(), 16), epochs=3)
+    model, history = start(Streamed(), epochs=3)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True)
+    )
+    assert len(history.values("loss", "train")) == 3
+    start(Streamed(), epochs=2, checkpoint=tmp_path / "run.pt")
+    again, _ = start(Streamed(), epochs=3, checkpoint=tmp_path / "run.pt", resume=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    with pytest.raises(UserError, match=r"metrics \(rmse\) are measured .* Streamed has no `data`"):
+        start(Streamed(), epochs=1, metrics={"rmse": rmse})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from dlrm_mini.datasets.sparse import SparseFeatures, expect
 from dlrm_mini.errors import UserError
 
-__all__ = ["Batch", "Loader", "SparseFeatures", "check_dense"]
+__all__ = ["Batch", "Batches", "Loader", "SparseFeatures", "check_dense"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,26 @@ def check_dense(dense: Tensor, n_columns: int) -> None:
                 f"batch ({len(wrong)} such values in all); expected finite numbers. Fill in what "
                 "is missing, for example with the column's mean over the training rows."
             )
+
+
+class Batches(Protocol):
+    """What training asks of a loader, wherever its rows are: `Loader` is one, and not the only."""
+
+    @property
+    def epoch(self) -> int:
+        """How many passes have ended."""
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the next epoch."""
+
+    def state_dict(self) -> dict[str, int]:
+        """What has to be saved to go on with the next epoch."""
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where the run that gave `state` ended."""
 
 
 class Loader:

@@ -7,6 +7,7 @@ of 32 bits, so that the ids of a field have different names that say nothing of 
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
 
     Args:
         log: one with 13 dense columns and 26 fields with one id a row.
-        path: the file; one that is there is replaced.
+        path: the file, compressed when it ends in `.gz`; one that is there is replaced.
         start: first row.
         stop: the row after the last.
 
@@ -56,7 +57,7 @@ def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
     first = log.rows(start, min(start + CHUNK, stop))  # before a file is made: are there such rows?
     try:
         with (
-            part.open("wb") as file,
+            gzip.open(part, "wb", 1) if path.suffix == ".gz" else part.open("wb") as file,
             bar(total=stop - start, desc=path.name, unit=" rows", unit_scale=True) as progress,
         ):
             for begin in range(start, stop, CHUNK):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 MODELS = ("mf", "fm", "mlp", "dlrm")
-DATA = ("movielens",)
+DATA = ("movielens", "criteo")
 TASKS = ("clicks", "ratings")
 SPLITS = ("random", "temporal", "u1", "u2", "u3", "u4", "u5")
 DEVICES = ("cpu", "cuda")
@@ -13,7 +13,8 @@ DEVICES = ("cpu", "cuda")
 def for_train(parser: argparse.ArgumentParser) -> None:
     """What to train, on what, how, and where to. What is not said, the ladders' settings decide."""
     parser.add_argument("--model", choices=MODELS, help="what to train")
-    parser.add_argument("--data", choices=DATA, help="on what (movielens)")
+    parser.add_argument("--data", choices=DATA, help="on what (movielens); criteo: a click log")
+    _folder(parser, "the prepared click log to train on, with --data criteo")
     parser.add_argument("--task", choices=TASKS, help="clicks: rated 4 or 5, or not; or the stars")
     split = "random: a fifth to test on; temporal: each user's last fifth; u1 to u5: as published"
     parser.add_argument("--split", choices=SPLITS, help=split)
@@ -32,7 +33,7 @@ def for_train(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="set a tenth of the training rows aside and measure the epochs on them",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (runs/MODEL-TASK.pt)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (in runs/)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an older checkpoint")
     _device(parser)
@@ -43,6 +44,7 @@ def for_evaluate(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser)
     other = "test rows of another split, without those the model has learnt from"
     parser.add_argument("--split", choices=SPLITS, help=other)
+    _folder(parser, "the prepared click log whose test rows to score, if it was trained on one")
     _device(parser)
 
 
@@ -60,6 +62,10 @@ def for_predict(parser: argparse.ArgumentParser) -> None:
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
     help_ = "what `train` wrote"
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help=help_)
+
+
+def _folder(parser: argparse.ArgumentParser, help_: str) -> None:
+    parser.add_argument("--from", type=Path, dest="folder", metavar="DIR", help=help_)
 
 
 def _device(parser: argparse.ArgumentParser) -> None:

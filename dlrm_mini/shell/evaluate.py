@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import torch
 
-from dlrm_mini import training
+from dlrm_mini import checkpoints, training
 from dlrm_mini.errors import UserError
 from dlrm_mini.shell import recipes
 from dlrm_mini.shell.rows import named_split
@@ -17,6 +17,17 @@ def evaluate(options: Namespace) -> int:
     Raises:
         UserError: the checkpoint cannot be used, or it has learnt from all test rows of the split.
     """
+    content = checkpoints.load(options.checkpoint)
+    recipe = recipes.from_checkpoint(content, options.checkpoint)
+    if recipe.data == "criteo":
+        from dlrm_mini.shell import click_logs  # numba takes a while to import
+
+        return click_logs.evaluate(options, recipe, content)
+    if options.folder is not None:
+        raise UserError(
+            f"--from is {options.folder}, but {options.checkpoint} was trained on {recipe.data}, "
+            "and its rows are in no folder. Leave --from out."
+        )
     model, recipe, rows = Trained.load(options.checkpoint, options.device)
     test, what = rows.test, f"{len(rows.test):,} test rows"
     if options.split not in (None, recipe.split):

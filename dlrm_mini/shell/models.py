@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from dlrm_mini.ladders import click_models, rating_models, rating_nets
 from dlrm_mini.ladders.plans import Plan
 
 Task = ClickTask | RatingTask
+M = TypeVar("M", bound=nn.Module)
 
 
 class Kind(NamedTuple):
@@ -103,7 +104,11 @@ def build(
         device: where the model is put.
     """
     kind = KINDS[name, task]
-    plan = kind.plan(rows, type(kind.chosen("random"))(**setting))
+    return put(kind.plan(rows, type(kind.chosen("random"))(**setting)), device)
+
+
+def put(plan: Plan[M], device: torch.device) -> Plan[M]:
+    """Move a plan's model to a device, and what its optimizer has of it."""
     plan.model.to(device)
     # Adagrad's sums were made where the model was. Loading them takes them to where it is now.
     plan.optimizer.load_state_dict(plan.optimizer.state_dict())

@@ -25,7 +25,24 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
     "ratings": {"rmse": metrics.rmse, "mae": metrics.mae},
 }
-USUAL = {"data": "movielens", "task": "clicks", "split": "random", "seed": 0, "validate": False}
+USUAL: dict[str, dict[str, Any]] = {
+    "movielens": {"task": "clicks", "split": "random", "seed": 0, "validate": False},
+    "criteo": {
+        "model": "dlrm",
+        "task": "clicks",
+        "split": "as prepared",
+        "seed": 0,
+        "validate": False,
+    },
+}
+# Why a click log leaves no choice, and what to do.
+NO_CHOICE = {
+    "model": "only dlrm is trained on click logs. Leave --model out, or leave --data out.",
+    "task": "a click log has clicks and no ratings. Leave --task out, or leave --data out.",
+    "split": "its rows were split when they were prepared. Leave --split out; `criteo prepare "
+    "--random-split SEED` splits them at random.",
+    "validate": "a prepared click log has validation rows already. Leave --validate out.",
+}
 # The names that a flag's number has in the ladders' settings.
 FLAGS = {
     "--epochs": ("epochs",),
@@ -74,6 +91,13 @@ class Recipe:
         return Rows(ml, self.model, self.task, self.split, validate=self.validate)
 
 
+def usual_name(options: Namespace) -> str:
+    """The name of the checkpoint when none is said."""
+    if options.data == "criteo":
+        return f"{options.model or 'dlrm'}-criteo.pt"
+    return f"{options.model or 'model'}-{options.task or 'clicks'}.pt"
+
+
 def from_options(options: Namespace, old: Recipe | None) -> Recipe:
     """The recipe that the command line asks for.
 
@@ -90,15 +114,21 @@ def from_options(options: Namespace, old: Recipe | None) -> Recipe:
         for name in ("model", "data", "task", "split", "seed", "validate")
         if getattr(options, name) is not None
     }
-    if old is None and "model" not in said:
+    data = old.data if old else options.data or "movielens"
+    known = asdict(old) if old else {"data": data, **USUAL[data]}
+    for name in said if old else ():
+        _same(f"--{name}", said[name], known[name])
+    _check_folder(data, options.folder)
+    if "model" not in known and "model" not in said:
         raise UserError(
             f"no model was named; expected --model and one of {', '.join(arguments.MODELS)}."
         )
-    known: dict[str, Any] = dict(USUAL) if old is None else asdict(old)
-    for name in said if old else ():
-        _same(f"--{name}", said[name], known[name])
-    words: dict[str, Any] = {name: said.get(name, known.get(name)) for name in ("model", *USUAL)}
-    setting = dict(old.setting if old else usual(words["model"], words["task"], words["split"]))
+    words = {name: value for name, value in known.items() if name != "setting"} | said
+    for name in NO_CHOICE if data == "criteo" else ():
+        if words[name] != USUAL[data][name]:
+            found = "given" if words[name] is True else words[name]
+            raise UserError(f"--{name} is {found}, but with --data criteo {NO_CHOICE[name]}")
+    setting = dict(old.setting) if old else _usual_setting(words)
     for flag, names in FLAGS.items():
         value = getattr(options, flag.removeprefix("--").replace("-", "_"))
         if value is None:
@@ -113,6 +143,31 @@ def from_options(options: Namespace, old: Recipe | None) -> Recipe:
     if words["seed"] < 0:
         raise UserError(f"--seed is {words['seed']}; expected 0 or more.")
     return Recipe(**words, setting=setting)
+
+
+def _check_folder(data: str, folder: Path | None) -> None:
+    """Raise a UserError unless there is a prepared folder just where one is needed."""
+    if data == "criteo" and folder is None:
+        raise UserError(
+            "no click log was named; expected --from DIR with the folder that `python -m dlrm_mini "
+            "criteo prepare FILE --out DIR` made."
+        )
+    if data != "criteo" and folder is not None:
+        raise UserError(
+            f"--from is {folder}, a folder for --data criteo, but --data is {data}. Say --data "
+            "criteo, or leave --from out."
+        )
+
+
+def _usual_setting(words: Mapping[str, Any]) -> dict[str, Any]:
+    """The setting that is trained with when nothing else is said."""
+    if words["data"] != "criteo":
+        return usual(words["model"], words["task"], words["split"])
+    from dlrm_mini.ladders.click_log_training import CHOSEN  # numba takes a while to import
+
+    setting = asdict(CHOSEN)
+    del setting["threshold"]  # it was chosen when the log was prepared
+    return setting
 
 
 def _same(flag: str, said: Any, known: Any) -> None:
@@ -148,11 +203,13 @@ def from_checkpoint(content: Mapping[str, Any], path: Path) -> Recipe:
             "`python -m dlrm_mini train` of this version wrote. Train again."
         )
     recipe = Recipe(**found)
+    splits = (USUAL["criteo"]["split"],) if recipe.data == "criteo" else arguments.SPLITS
     known = (
         recipe.model in arguments.MODELS
+        and recipe.data in arguments.DATA
         and recipe.task in arguments.TASKS
-        and recipe.split in arguments.SPLITS
-        and usual(recipe.model, recipe.task, recipe.split).keys() == recipe.setting.keys()
+        and recipe.split in splits
+        and _usual_setting(asdict(recipe)).keys() == recipe.setting.keys()
     )
     if not known:
         raise UserError(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from dlrm_mini import checkpoints
-from dlrm_mini.datasets import movielens
-from dlrm_mini.datasets.batches import Loader
 from dlrm_mini.shell import recipes
 from dlrm_mini.shell.files import check_target
-from dlrm_mini.shell.models import build, prepare
-from dlrm_mini.training import evaluate, fit, set_seed
+from dlrm_mini.shell.jobs import Job, movielens_job
+from dlrm_mini.shell.models import prepare
+from dlrm_mini.training import fit
 
 
 def train(options: Namespace) -> int:
@@ -27,9 +30,9 @@ def train(options: Namespace) -> int:
         UserError: the options ask for something impossible, or for what would lose a checkpoint.
     """
     device = prepare(options.device)
-    out = options.out or Path("runs") / f"{options.model or 'model'}-{options.task or 'clicks'}.pt"
+    out = options.out or Path("runs") / recipes.usual_name(options)
     resuming = options.resume and out.exists()
-    old = recipes.from_checkpoint(checkpoints.load(out), out) if resuming else None
+    old, extra = _begun(out) if resuming else (None, None)
     recipe = recipes.from_options(options, old)
     check_target(
         out,
@@ -37,40 +40,57 @@ def train(options: Namespace) -> int:
         overwrite=options.overwrite or resuming,
         otherwise="Go on from it with --resume. ",
     )
-    metrics, epochs = recipes.METRICS[recipe.task], recipe.setting["epochs"]
-    rows = recipe.rows(movielens.load())
-    watched, part = (rows.valid, "validation") if recipe.validate else (rows.test, "test")
-
-    set_seed(recipe.seed)
-    plan = build(recipe.model, recipe.task, recipe.setting, rows.made, device)
-    loader = Loader(rows.train, plan.batch_size, shuffle=True, seed=recipe.seed)
-    run = checkpoints.Run(plan.model, plan.optimizer, loader, plan.schedule)
+    job = _job(recipe, options, device, out, extra)
+    plan = job.plan
+    run = checkpoints.Run(plan.model, plan.optimizer, job.batches, plan.schedule)
     table: list[dict[str, float]] = run.load(out)["table"] if resuming else []
     if options.resume and not resuming:
         print(f"There is no checkpoint at {out} to go on from: this run begins at the beginning.")
     print(recipe.title)
     print(recipe.numbers)
-    print(f"loss: of the {len(rows.train):,} training rows, while they are learnt, penalty "
-          f"included; {', '.join(metrics)}: of the {len(watched):,} {part} rows")  # fmt: skip
-    print(_line(["epoch", "loss", *metrics, "seconds"]))
+    print(job.about)
+    print(_line(["epoch", "loss", *job.metrics, "seconds"]), flush=True)
     for row in table:
-        print(_line(row.values()))
-    while loader.epoch < epochs:
-        history = fit(plan.model, loader, objective=plan.objective, optimizer=plan.optimizer,
-                      schedule=plan.schedule, epochs=loader.epoch + 1, valid=watched,
-                      metrics=metrics, progress=False)  # fmt: skip
-        row = {"epoch": loader.epoch, "loss": history.values("loss", "train")[0]}
-        row |= {name: history.values(name)[0] for name in metrics}
-        table.append(row | {"seconds": history.seconds})
-        run.save(out, {"recipe": asdict(recipe), "table": table})
+        print(_line(row.values()), flush=True)
+    while job.batches.epoch < recipe.setting["epochs"]:
+        started = time.perf_counter()
+        history = fit(plan.model, job.batches, objective=plan.objective, optimizer=plan.optimizer,
+                      schedule=plan.schedule, epochs=job.batches.epoch + 1,
+                      progress=False)  # fmt: skip
+        row = {"epoch": job.batches.epoch, "loss": history.values("loss", "train")[0]}
+        row |= job.watch()
+        table.append(row | {"seconds": time.perf_counter() - started})
+        run.save(out, {"recipe": asdict(recipe), "table": table, "log": job.log})
         print(_line(table[-1].values()), flush=True)
     print(f"{len(table)} epochs in {sum(row['seconds'] for row in table):.1f} s; "
           f"the model is in {out}")  # fmt: skip
-    print(recipes.report(f"{len(rows.test):,} test rows", evaluate(plan.model, rows.test, metrics)))
+    for what, measured in job.final():
+        print(recipes.report(what, measured))
     return 0
+
+
+def _begun(out: Path) -> tuple[recipes.Recipe, Mapping[str, Any]]:
+    """The recipe of a run that is to go on, and what else its checkpoint says."""
+    content = checkpoints.load(out)
+    return recipes.from_checkpoint(content, out), content["extra"]
+
+
+def _job(
+    recipe: recipes.Recipe,
+    options: Namespace,
+    device: torch.device,
+    out: Path,
+    old: Mapping[str, Any] | None,
+) -> Job:
+    """The run of a recipe. Click logs bring numba with them, which takes a while to import."""
+    if recipe.data != "criteo":
+        return movielens_job(recipe, device)
+    from dlrm_mini.shell.click_logs import click_log_job
+
+    return click_log_job(recipe, options.folder, device, out, old)
 
 
 def _line(cells: Iterable[object]) -> str:
     """A row of the table: words, epochs as they are, all else with four digits."""
     texts = [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells]
-    return "".join(f"{text:>10}" for text in texts)
+    return "".join(f"{text:>12}" for text in texts)

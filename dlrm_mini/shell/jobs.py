@@ -1,0 +1,70 @@
+"""What `train` trains: a plan, its batches, and how good the model is in between and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlrm_mini.datasets import movielens
+from dlrm_mini.datasets.batches import Batches, Loader
+from dlrm_mini.ladders.plans import Plan
+from dlrm_mini.shell import recipes
+from dlrm_mini.shell.models import build
+from dlrm_mini.training import evaluate, set_seed
+
+Measured = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, ready to begin.
+
+    Attributes:
+        plan: the model, and how it is trained.
+        batches: the training rows.
+        metrics: what is measured, by name.
+        about: of which rows the columns of the table are.
+        watch: measures after each epoch.
+        final: what is said at the end: some rows in words, and what was measured on them.
+        log: what tells a prepared click log from others; a checkpoint carries it.
+    """
+
+    plan: Plan[Any]
+    batches: Batches
+    metrics: tuple[str, ...]
+    about: str
+    watch: Callable[[], Measured]
+    final: Callable[[], Iterator[tuple[str, Measured]]]
+    log: dict[str, int | str] = field(default_factory=dict)
+
+
+def movielens_job(recipe: recipes.Recipe, device: torch.device) -> Job:
+    """The run that a recipe for MovieLens describes."""
+    metrics, rows = recipes.METRICS[recipe.task], recipe.rows(movielens.load())
+    watched, part = (rows.valid, "validation") if recipe.validate else (rows.test, "test")
+    set_seed(recipe.seed)
+    plan: Plan[nn.Module] = build(recipe.model, recipe.task, recipe.setting, rows.made, device)
+
+    def final() -> Iterator[tuple[str, Measured]]:
+        yield f"{len(rows.test):,} test rows", evaluate(plan.model, rows.test, metrics)
+
+    return Job(
+        plan,
+        Loader(rows.train, plan.batch_size, shuffle=True, seed=recipe.seed),
+        tuple(metrics),
+        about(len(rows.train), metrics, f"{len(watched):,} {part} rows"),
+        lambda: evaluate(plan.model, watched, metrics),
+        final,
+    )
+
+
+def about(rows: int, metrics: Iterable[str], watched: str) -> str:
+    """Of which rows the columns of the table are, in one line."""
+    return (
+        f"loss: of the {rows:,} training rows, while they are learnt, penalty included; "
+        f"{', '.join(metrics)}: of the {watched}"
+    )
