@@ -14,7 +14,12 @@ from dlrm_mini.datasets import synthetic_text
 from dlrm_mini.datasets.criteo import Prepared
 from dlrm_mini.datasets.synthetic import ClickLog
 from dlrm_mini.ladders import click_logs
-from dlrm_mini.ladders.click_log_training import CHOSEN, SCORES, fit_prepared, score_prepared
+from dlrm_mini.ladders.click_log_training import (
+    SCORES,
+    fit_prepared,
+    part_setting,
+    score_prepared,
+)
 from dlrm_mini.shell import arguments, recipes, train
 from dlrm_mini.shell.models import usual
 
@@ -142,7 +147,7 @@ def test_the_table_is_of_the_validation_rows(say):
 def test_it_is_the_ladders_own_loop(say):
     """The shell, one epoch at a time, ends where the chapter's function does."""
     assert say(TRAIN + "new.pt --epochs 2 --seed 3 --lr 0.05 --mlp-lr 0.02")[0] == 0
-    how = replace(CHOSEN, epochs=2, batch_size=900, table_rate=0.05, mlp_rate=0.02)
+    how = replace(part_setting(3600), epochs=2, batch_size=900, table_rate=0.05, mlp_rate=0.02)
     prepared = Prepared.open(Path("log"))
     model, _ = fit_prepared(prepared, 3, how, progress=False)
     assert same(content("new.pt")["model"], model.state_dict())
@@ -192,7 +197,7 @@ def test_resume_without_a_checkpoint_begins_and_says_so(say):
 def test_unsaid_it_goes_where_its_name_says(say):
     assert say("train --data criteo --from log --epochs 1")[0] == 0
     setting = content("runs/dlrm-criteo.pt")["extra"]["recipe"]["setting"]
-    expected = asdict(replace(CHOSEN, epochs=1))
+    expected = asdict(replace(part_setting(3600), epochs=1))
     assert setting == {name: expected[name] for name in expected if name != "threshold"}
     assert say("train --data criteo --from log --epochs 1 --overwrite --seed 1")[0] == 0
     assert content("runs/dlrm-criteo.pt")["loader"]["seed"] == 1

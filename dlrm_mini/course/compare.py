@@ -22,7 +22,8 @@ VOLATILE = frozenset({"timing", "machine"})
 
 RELATIVE = 1e-3  # another processor's sum of floats; a result that changed is further off
 ABSOLUTE = 1e-6
-NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
+# An exponent has two digits and ends there: 9e6135b0 is eight hexadecimal digits, not infinity.
+NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d{1,2}(?![0-9A-Za-z]))?")
 
 PICTURE_MEAN = 1.0  # of 255, over the whole picture
 PICTURE_BLOCK = 6.0  # of 255, over its worst 8 x 8 pixels: one moved line, one changed digit

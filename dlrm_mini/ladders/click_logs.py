@@ -32,25 +32,32 @@ from dlrm_mini.ladders.click_log_scores import (
     recovered,
     unknown,
 )
-from dlrm_mini.ladders.click_log_training import CHOSEN, LR, SMALL, Setting, fit_lr, fit_net
+from dlrm_mini.ladders.click_log_training import (
+    CHOSEN,
+    LR,
+    ROWS,
+    SMALL,
+    Setting,
+    fit_lr,
+    fit_net,
+    part_setting,
+)
 from dlrm_mini.progress import bar
 from dlrm_mini.training import predict
 
-ROWS = 1_000_000  # to train on
 CRITEO = 45_840_617  # rows
 KEPT_WHOLE = 1000  # ids: fields of at most so many keep them all
 TEST = range(2**33, 2**33 + 200_000)  # far from training; settings were chosen at 2**32
 SEEDS = (0, 1, 2)
 CURVE = (31_250, 62_500, 125_000, 250_000, 500_000, ROWS, 2_000_000)
 LIVE = CURVE[0]
-FEW = 125_000  # up to so many rows a gentler prior was better on validation rows
-FEW_PRIOR = 30.0
 EVERY = 1  # threshold: whatever training saw has a row of its own
 BUCKETS = (10, 30, 100, 300, 1000, 3000, 10_000)
 VARIANTS = {
     "no warm-up": replace(CHOSEN, warm_up=0),
     "no prior": replace(CHOSEN, prior=0.0),
     "no dot products": replace(CHOSEN, interaction="cat"),
+    "no hidden layer on top": replace(CHOSEN, top=(1,)),
 }
 
 Found = TypeVar("Found")
@@ -125,13 +132,6 @@ class Data:
     def scored(self, logits: Tensor) -> dict[str, float]:
         """`expected` of test logits."""
         return expected(logits, self.chance)
-
-
-def part_setting(rows: int) -> Setting:
-    """The hyper-parameters for a part of the log: as many steps as the whole takes, no fewer."""
-    batch_size = min(CHOSEN.batch_size, max(1, CHOSEN.batch_size * rows // ROWS))
-    prior = FEW_PRIOR if rows <= FEW else CHOSEN.prior
-    return replace(CHOSEN, batch_size=batch_size, prior=prior)
 
 
 def train_part(log: ClickLog, rows: int, seed: int = 0) -> dict[str, Any]:

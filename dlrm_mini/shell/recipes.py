@@ -128,7 +128,7 @@ def from_options(options: Namespace, old: Recipe | None) -> Recipe:
         if words[name] != USUAL[data][name]:
             found = "given" if words[name] is True else words[name]
             raise UserError(f"--{name} is {found}, but with --data criteo {NO_CHOICE[name]}")
-    setting = dict(old.setting) if old else _usual_setting(words)
+    setting = dict(old.setting) if old else _usual_setting(words, options.folder)
     for flag, names in FLAGS.items():
         value = getattr(options, flag.removeprefix("--").replace("-", "_"))
         if value is None:
@@ -159,13 +159,14 @@ def _check_folder(data: str, folder: Path | None) -> None:
         )
 
 
-def _usual_setting(words: Mapping[str, Any]) -> dict[str, Any]:
+def _usual_setting(words: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """The setting that is trained with when nothing else is said."""
     if words["data"] != "criteo":
         return usual(words["model"], words["task"], words["split"])
-    from dlrm_mini.ladders.click_log_training import CHOSEN  # numba takes a while to import
+    from dlrm_mini.datasets.criteo import Prepared  # numba takes a while to import
+    from dlrm_mini.ladders.click_log_training import CHOSEN, part_setting
 
-    setting = asdict(CHOSEN)
+    setting = asdict(part_setting(Prepared.open(folder).splits["train"]) if folder else CHOSEN)
     del setting["threshold"]  # it was chosen when the log was prepared
     return setting
 

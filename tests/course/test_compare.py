@@ -22,6 +22,7 @@ from tests.course.making import code, notebook, png, shown, stream
         ("off by 1.2e-08", "off by 3.4e-08"),
         ("nan and inf", "nan and inf"),
         ("a\n  b", "a b"),
+        ("9e6135b0 is hexadecimal", "9e6135b0 is hexadecimal"),
     ],
 )
 def test_texts_that_say_the_same(stored, fresh):
@@ -38,6 +39,7 @@ def test_texts_that_say_the_same(stored, fresh):
         ("loss 0.5", "loss nan"),
         ("1.0 2.0", "1.0"),
         ("1.5", "-1.5"),
+        ("9e6135b0", "9e6136b0"),
         ("took 3 epochs", "took 3.0 epochs of 4"),
     ],
 )
