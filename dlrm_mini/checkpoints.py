@@ -33,8 +33,10 @@ def save(path: Path, content: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, part)
         part.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"the checkpoint {path} could not be written: {error}") from error
+    except (OSError, RuntimeError) as error:  # torch's own words on a full disk say nothing of it
+        disk = isinstance(error, OSError) and error.strerror
+        why = disk or "is the disk full, or the folder protected?"
+        raise UserError(f"the checkpoint {path} could not be written: {why}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -51,11 +53,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path} is not a checkpoint that can be read ({reason}). "
-            "It may be cut short or of another program. Name the file that training wrote, or "
-            "train again."
+            f"{path} is not a checkpoint that can be read. It may be cut short or of another "
+            "program. Name the file that training wrote, or train again."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path} holds no model: expected a checkpoint written by dlrm-mini.")

@@ -219,6 +219,49 @@ def test_hashed_ids_mean_the_same_in_another_log(say):
     assert one[0] == other[0] == 0 and one[1] != other[1]
 
 
+def test_rows_it_has_learnt_from_are_not_to_test_on(say, made):
+    """The ids of a hashed log are the same, however its rows are split."""
+    assert say(TRAIN.replace("--from log", "--from log-hashed") + "hashed.pt --epochs 1")[0] == 0
+    text = made / "log.txt"
+    shutil.copy(text, "renamed.txt")
+    for source, out in ((text, "random"), ("renamed.txt", "renamed"), (made / "other.txt", "far")):
+        split = f"--out {out} --buckets 20 --random-split 1"
+        assert say(f"criteo prepare {source} {split}")[0] == 0
+    assert say("criteo prepare renamed.txt --out again --buckets 20")[0] == 0
+    for out in ("random", "renamed"):
+        status, said, complaint = say(f"evaluate --checkpoint hashed.pt --from {out}")
+        assert status == 1 and not said and "split random, seed 1, expected seven days" in complaint
+        assert f"{out} holds the rows of the log that hashed.pt was trained on" in complaint
+    for out in ("far", "again", "log-hashed"):
+        assert say(f"evaluate --checkpoint hashed.pt --from {out}")[0] == 0
+
+
+def test_a_full_disk_and_a_foreign_checkpoint_get_sentences_of_our_own(say, monkeypatch):
+    Path("a.txt").write_text("0\t1\n")
+    status, _, complaint = say("evaluate --checkpoint a.txt --from log")
+    assert status == 1 and "a.txt is not a checkpoint that can be read. It may be" in complaint
+    assert "weights_only" not in complaint
+
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    status, _, complaint = say(TRAIN + "new.pt --epochs 1")
+    assert status == 1 and "new.pt could not be written: is the disk full" in complaint
+    assert "unexpected pos" not in complaint
+
+
+def test_the_best_auc_of_one_row_is_words(say):
+    _, said, _ = say("criteo generate --rows 7 --out few.txt")
+    assert "auc (not defined on a single row)  logloss 0." in said and "nan" not in said
+    assert "nan" not in say("criteo generate --rows 15 --out more.txt")[1]
+
+
+def test_a_batch_size_beyond_all_rows_is_all_rows(say):
+    words = TRAIN.replace("--batch-size 900", f"--batch-size {10**18}")
+    assert say(words + "new.pt --epochs 1")[0] == 0
+
+
 REFUSED = [
     ("train --data criteo", "no click log was named; expected --from DIR"),
     ("train --from log", "--from is log, a folder for --data criteo, but --data is movielens"),
@@ -256,6 +299,11 @@ REFUSED = [
     ("predict --checkpoint run.pt --user 1 --top 3", "run.pt was trained on a click log, whose"),
     ("predict --checkpoint run.pt --out x.csv", "evaluate --checkpoint FILE --from DIR"),
     ("criteo generate --rows 0 --out new.txt", "--rows is 0; expected at least 1"),
+    ("criteo generate --rows 99999999999999999999 --out new.txt", "Rows 0..9999999999999999999"),
+    (
+        "criteo generate --rows 4000000000000000000 --out new.txt",
+        "rows are about 1,000,000,000,000",
+    ),
     ("criteo generate --rows 5 --seed -1 --out new.txt", "seed is -1; expected a whole number"),
     ("criteo generate --rows 5 --out log", "log is a folder; expected the name of a file"),
     ("criteo generate --rows 5 --out run.pt/new", "nothing can be written into run.pt"),

@@ -20,7 +20,7 @@ from dlrm_mini.datasets.batches import Batch, SparseFeatures
 from dlrm_mini.datasets.criteo_columns import Buckets, hash_ids, rule
 from dlrm_mini.datasets.criteo_format import DENSE, SPARSE
 from dlrm_mini.datasets.criteo_lines import decode
-from dlrm_mini.datasets.criteo_splits import SPLITS
+from dlrm_mini.datasets.criteo_splits import SPLITS, Days
 from dlrm_mini.datasets.criteo_store import META, read_json
 from dlrm_mini.datasets.criteo_vocabulary import search
 from dlrm_mini.errors import UserError
@@ -64,17 +64,26 @@ class Prepared:
             )
         n = meta["rows"]
 
-        def mapped(name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        def check(name: str, expected: int) -> Path:
             path = folder / name
             found = path.stat().st_size if path.is_file() else 0
-            expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
             if found != expected:
                 raise UserError(
                     f"{path} has {found:,} bytes, expected {expected:,} for {n:,} rows. Delete "
                     f"{folder} and prepare it again."
                 )
+            return path
+
+        def mapped(name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+            path = check(name, int(np.prod(shape)) * np.dtype(dtype).itemsize)
             return np.memmap(path, dtype, "r", shape=shape).view(np.ndarray)
 
+        for name, counts in meta["sparse"].items():
+            if "words" in counts:
+                check(f"{name}.words", 4 * counts["words"])
+        if meta["job"]["split"] != str(Days()):
+            for name, size in meta["splits"].items():
+                check(f"{name}.rows", 8 * size)
         columns = {
             name: mapped(f"{name}.bin", meta["sparse"][name]["dtype"], (n,)) for name in SPARSE
         }
@@ -109,8 +118,8 @@ class Prepared:
                 f"rows {start:,} to {stop:,} of the {split} split were asked for; it has "
                 f"{sizes[split]:,}."
             )
-        listed = self.folder / f"{split}.rows"
-        if listed.is_file():
+        if self.meta["job"]["split"] != str(Days()):
+            listed = self.folder / f"{split}.rows"
             return np.fromfile(listed, np.int64, stop - start, offset=8 * start)
         first = sum(sizes[name] for name in SPLITS[: SPLITS.index(split)])
         return np.arange(first + start, first + stop)

@@ -82,6 +82,11 @@ def recognise(path: Path) -> Format:
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a file of click logs, such as train.txt.")
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(
+                f"{path} is a pipe or a device, and would have to be read twice. "
+                "Write what comes out of it to a file, and name that."
+            )
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
@@ -203,28 +208,34 @@ def _read(path: Path, form: Format, start: int, size: int) -> Iterator[Block]:
             stream.seek(start)
             rest = b""
             while part := stream.read(size):
-                lines, feed, tail = part.rpartition(b"\n")
-                if not feed:
-                    rest += part
-                    if len(rest) > LONGEST:
-                        raise UserError(
-                            f"{path} has no line feed in {len(rest):,} bytes after byte {start:,}. "
-                            f"{EXPECTED}."
-                        )
-                    continue
-                text = b"".join((rest, lines, feed))
-                start, rest = start + len(text), tail
-                yield Block(_plain(text, form), start, file.tell())
-            if rest:
-                yield Block(_plain(rest + b"\n", form), start + len(rest), file.tell())
+                rest += part
+                if end := _whole_lines(rest):
+                    start += end
+                    yield Block(_plain(rest[:end]), start, file.tell())
+                    rest = rest[end:]
+                elif len(rest) > LONGEST:
+                    raise UserError(
+                        f"{path} has no line of data in {len(rest):,} bytes after byte {start:,}. "
+                        f"{EXPECTED}."
+                    )
+            if rest := rest.rstrip(b"\r\n"):
+                yield Block(_plain(rest + b"\n"), start + len(rest), file.tell())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        where = f"after at least {start:,} bytes of text" if start else "in its first block"
         raise UserError(
-            f"{path} is a broken gzip file, {start:,} bytes of text into it: {error}. Fetch it "
-            "again."
+            f"{path} is a broken gzip file {where}: {error}. Fetch it again."
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _plain(text: bytes, form: Format) -> bytes:
-    return text.replace(b"\r\n", b"\n") if form.windows else text
+def _whole_lines(text: bytes) -> int:
+    """How many bytes are whole lines; blank ones at the end may be the end of the file."""
+    end = text.rfind(b"\n") + 1
+    while text.endswith((b"\n\n", b"\n\r\n"), 0, end):
+        end = text.rfind(b"\n", 0, end - 1) + 1
+    return end if end > 2 or text[:end].strip() else 0
+
+
+def _plain(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n") if b"\r" in text else text

@@ -6,14 +6,17 @@ integers and 26 strings, rows for each second of processor time on a two-core Xe
 bytes as one 64-bit integer without a copy through Python, from which a kernel here makes the number
 that the hexadecimal digits stand for.
 
-Polars forgives a line that is too short. Tabs are counted for that reason, and a block in which
-anything is wrong is halved again and again until the bad lines stand alone: what is good is then
-read by the very same code, so a bad line never changes what becomes of its neighbours.
+Polars forgives a line that is too short, and a carriage return within one. Both are counted for
+that reason. Where anything is wrong in a block, its lines are looked at one by one, and those that
+are plainly bad are taken out; should polars still complain, the others are halved again and again
+until the bad ones stand alone. What is good is read by the very same code, so a bad line never
+changes what becomes of its neighbours.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,37 +73,50 @@ class _BadBlockError(Exception):
     """Something in these lines is wrong; the message says what was found, not where."""
 
 
-def parse(text: bytes, form: Format) -> tuple[list[Lines], list[Bad]]:
+def parse(text: bytes, form: Format, most: int = sys.maxsize) -> tuple[list[Lines], list[Bad]]:
     """The rows of whole lines, in order, and the lines that are none.
 
     Args:
         text: lines, each ended by a line feed.
         form: how they are written.
+        most: bad lines to go on after; with one more, the lines behind it are not looked at.
 
     Returns:
-        The rows in one piece or, where lines between them are bad, several; and the bad lines.
+        The rows, in one piece or several; and the bad lines, `most + 1` of them at most.
     """
+    try:
+        return [_parse(text, form)], []
+    except _BadBlockError:
+        lines, plain = text.split(b"\n")[:-1], _plainly_good(form)
     good: list[Lines] = []
     bad: list[Bad] = []
-    # (first line, its lines), the next on top. Lines are only cut up when something is wrong.
-    todo: list[tuple[int, bytes]] = [(0, text)]
-    while todo:
-        first, part = todo.pop()
+    kept: list[int] = []  # the places of the lines that polars is to look at
+    for place, line in enumerate(lines):
+        if plain(line) or not (found := _explain(line, form)):
+            kept.append(place)
+            continue
+        bad.append(Bad(place, found))
+        if len(bad) > most:
+            break
+    todo, hidden = [kept] if kept else [], 0
+    while todo and hidden <= most:
+        part = todo.pop()
         try:
-            good.append(_parse(part, form))
+            good.append(_parse(b"".join(lines[place] + b"\n" for place in part), form))
         except _BadBlockError as error:
-            lines = part.split(b"\n")[:-1]
-            if len(lines) == 1:
-                bad.append(Bad(first, _explain(lines[0], form) or str(error)))
-                continue
-            half = len(lines) // 2
-            todo.append((first + half, b"\n".join(lines[half:]) + b"\n"))
-            todo.append((first, b"\n".join(lines[:half]) + b"\n"))
-    return good, bad
+            if len(part) > 1:
+                half = len(part) // 2
+                todo += [part[half:], part[:half]]
+            else:
+                bad.append(Bad(part[0], str(error)))
+                hidden += 1
+    return good, sorted(bad, key=lambda line: line.line)[: most + 1]
 
 
 def _parse(text: bytes, form: Format) -> Lines:
     """All lines, or a _BadBlockError."""
+    if b"\r" in text:
+        raise _BadBlockError("a carriage return within the line")
     number = pl.Float64 if form.decimals else pl.Int64
     types: dict[str, type[pl.DataType]] = {"id": pl.String} if form.leading_id else {}
     types |= {"label": pl.Float64 if form.decimals else pl.UInt8}
@@ -199,17 +215,32 @@ def decode(digits: Sequence[str | None]) -> tuple[NDArray[np.uint32], NDArray[np
     return values, np.array([not text for text in digits], np.bool_)
 
 
+def _plainly_good(form: Format) -> Callable[[bytes], object]:
+    """Whether there is no doubt about a line: of the good ones nearly all, and fast."""
+    point, digits = (r"(?:\.0*)?", 15) if form.decimals else ("", 18)
+    label, number = f"[01]{point}", f"(?:-?[0-9]{{1,{digits}}}{point})?"
+    fields = [label, *[number] * len(DENSE), *["(?:[0-9a-fA-F]{8})?"] * len(SPARSE)]
+    fields = [f"[^{form.separator}]*"] * form.leading_id + fields
+    return re.compile(form.separator.join(fields).encode()).fullmatch
+
+
 def _explain(line: bytes, form: Format) -> str:
-    """What is wrong with a line, or nothing when this function cannot tell."""
+    """What is wrong with a line, or nothing when this function cannot tell.
+
+    Nothing that polars accepts is wrong here: which lines are bad never depends on others.
+    """
     text = line.decode("utf-8", "replace")
     if not text.strip():
         return "the line is empty"
     fields, expected = text.split(form.separator), len(FIELDS) + form.leading_id
     if len(fields) != expected:
         return f"{len(fields)} field(s), expected {expected}; the line is {_short(text)}"
+    start, returned, _ = text.partition("\r")
+    if returned:
+        return f"a carriage return within the line, after {_short(start[-60:])}"
     whole = partial(_is_whole, decimals=form.decimals)
     checks: list[tuple[str, Callable[[str], object], str]] = [
-        ("label", re.compile(r" ?\+?0*[01](\.0*)?").fullmatch, "0 or 1"),
+        ("label", partial(_is_label, decimals=form.decimals), "0 or 1"),
         *((name, whole, "a whole number or nothing") for name in DENSE),
         *((name, re.compile("([0-9a-fA-F]{8})?").fullmatch, "8 hexadecimal digits or nothing")
           for name in SPARSE),
@@ -220,14 +251,24 @@ def _explain(line: bytes, form: Format) -> str:
     return ""
 
 
+def _is_label(text: str, decimals: bool) -> bool:
+    """Whether a field is 0 or 1, written as the format says."""
+    if decimals:
+        return bool(text.strip()) and _is_whole(text, decimals) and float(text) in (0, 1)
+    return bool(re.fullmatch(r" *\+?0*[01]", text))
+
+
 def _is_whole(text: str, decimals: bool) -> bool:
     """Whether a field is empty or an integer that fits, written as the format says."""
+    text = text.lstrip(" ")
+    if text != text.strip():
+        return False
     if not text or decimals:
         try:
             return abs(value := float(text or 0)) < 2.0**53 and value.is_integer()
         except ValueError:
             return False
-    return bool(re.fullmatch(r" ?[+-]?[0-9]+", text)) and -(2**63) <= int(text) < 2**63
+    return bool(re.fullmatch(r"[+-]?[0-9]+", text)) and -(2**63) <= int(text) < 2**63
 
 
 def _short(text: str) -> str:

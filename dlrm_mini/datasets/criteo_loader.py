@@ -63,7 +63,7 @@ class PreparedLoader:
         if not 0 <= rank < world:
             raise UserError(f"rank is {rank} of {world}; expected ranks from 0 to one below.")
         prepared.rows(split, 0, 0)  # there is such a split
-        self.prepared, self.split, self.batch_size = prepared, split, batch_size
+        self.prepared, self.split = prepared, split
         self.seed, self.shuffle, self.block, self.epoch = seed, shuffle, block, 0
         self.rank, self.world = rank, world
         if not self.rows:
@@ -71,6 +71,7 @@ class PreparedLoader:
                 f"the {split} split has {prepared.splits[split]:,} rows, too few for "
                 f"{world} rank(s)."
             )
+        self.batch_size = min(batch_size, self.rows)
 
     @property
     def rows(self) -> int:

@@ -13,8 +13,10 @@ random split; and `meta.json`, which says all that was counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dlrm_mini.datasets import criteo_store as store
 from dlrm_mini.datasets.criteo_columns import Buckets, Rule, Threshold, id_type
@@ -24,7 +26,6 @@ from dlrm_mini.datasets.criteo_steps import Work, fresh
 from dlrm_mini.datasets.criteo_vocabulary import FIRST
 from dlrm_mini.errors import UserError
 
-VERSION = 1
 DEFAULT = Threshold(10)
 
 
@@ -57,21 +58,24 @@ def prepare(
             there already and is something else; the disk is full. Nothing half-made is ever at
             `out`.
     """
-    source, out = source.absolute(), out.absolute()
+    source, out = source.absolute(), out.resolve()
     by_column = dict.fromkeys(SPARSE, rules) if isinstance(rules, Buckets | Threshold) else rules
     if set(by_column) != set(SPARSE):
         raise UserError(f"there are rules for {', '.join(by_column)}; expected C1 to C26.")
     form = recognise(source)
     about = source.stat()
     job = {
-        "version": VERSION,
+        "version": store.VERSION,
         "source": {"name": source.name, "bytes": about.st_size, "modified": about.st_mtime_ns},
         "columns": {name: str(by_column[name]) for name in SPARSE},
         "split": str(split or Days()),
     }
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        return _already(out, job)
+    if found := _already(out, job):
+        return found
     with store.working_folder(out) as part:
+        if found := _already(out, job):  # another process has just ended
+            return found
+        part.mkdir(exist_ok=True)
         meta = store.read_json(part / store.META)  # there when killed just before the renaming
         state = store.read_json(part / store.STATE)
         _same_job(part, meta or state, job)
@@ -83,8 +87,14 @@ def prepare(
     return meta
 
 
-def _already(out: Path, job: store.Json) -> store.Json:
-    """The counts of a folder that was prepared in the same way, or a UserError."""
+def _already(out: Path, job: store.Json) -> store.Json | None:
+    """The counts of a folder that was prepared in the same way; None where there is nothing.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if not (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        return None
     found = store.read_json(out / store.META) if out.is_dir() else None
     if found is None:
         raise UserError(f"{out} is there already and holds something else; name another folder.")
@@ -107,13 +117,17 @@ def _same_job(part: Path, state: store.Json | None, job: store.Json) -> None:
 
 def _difference(found: store.Json, asked: store.Json) -> str:
     """Where two jobs differ first."""
-    for name in ("version", "split"):
-        if found[name] != asked[name]:
-            return f"with {name} {found[name]}, and now it is {asked[name]}"
-    for name, value in found["source"].items():
-        if value != asked["source"][name]:
-            now = asked["source"][name]
-            return f"from another file: its {name} was {value}, and now it is {now}"
+    if found["split"] != asked["split"]:
+        return f"with split {found['split']}, and now it is {asked['split']}"
+    words: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "name": ("name", str),
+        "bytes": ("size", "{:,} bytes".format),
+        "modified": ("last change", lambda ns: str(datetime.fromtimestamp(ns / 1e9))),
+    }
+    for name, (said, shown) in words.items():
+        then, now = found["source"][name], asked["source"][name]
+        if then != now:
+            return f"from another file: its {said} was {shown(then)}, and now it is {shown(now)}"
     for name, value in found["columns"].items():
         if value != asked["columns"][name]:
             return f"with {value} for {name}, and now it is {asked['columns'][name]}"

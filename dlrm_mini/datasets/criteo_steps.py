@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,11 +82,11 @@ class Work:
             ThreadPoolExecutor(1) as writer,
         ):  # fmt: skip
             for number, piece in enumerate(blocks(self.source, self.form, state["end"], block)):
-                good, bad = parse(piece.text, self.form)
+                allowed = max(skip_bad - len(state["skipped"]), 0)
+                good, bad = parse(piece.text, self.form, allowed)
                 if writing:
                     writing.result()  # from here on, state and files agree
-                too_many = len(state["skipped"]) + len(bad) > skip_bad
-                if too_many or number % SAVE == SAVE - 1:
+                if len(bad) > allowed or number % SAVE == SAVE - 1:
                     files.sync()
                     self.save()
                 self.skip(bad, skip_bad)
@@ -94,11 +95,20 @@ class Work:
                 seen = piece.place
             if writing:
                 writing.result()
-            if not state["rows"]:
-                raise UserError(f"{self.source} has no line of data.")
-            state["read"] = True
-            files.sync()
-            self.save()
+            if state["rows"]:
+                state["read"] = True
+                files.sync()
+                self.save()
+        if not state["rows"]:
+            self.discard()
+            raise UserError(f"{self.source} has no line of data.")
+
+    def discard(self) -> None:
+        """Remove what was written, and the folder unless something else is in it."""
+        for name in (*self.widths(), store.STATE):
+            (self.part / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.part.rmdir()
 
     def widths(self) -> dict[str, int]:
         """The files of step 1, and the bytes a row has in each."""
@@ -115,7 +125,7 @@ class Work:
         """Note bad lines, or raise a UserError when there are more than allowed."""
         before = self.state["lines"] + (self.form.header > 0) + 1
         for line in bad:
-            if len(self.state["skipped"]) == allowed:
+            if len(self.state["skipped"]) >= allowed:
                 raise UserError(
                     f"{self.source}, line {before + line.line:,}: {line.found}. "
                     f"--skip-bad allows {allowed} bad line(s), and this is one more. Nothing is at "

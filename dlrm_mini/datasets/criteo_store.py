@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 
 from dlrm_mini.errors import UserError
 
-META, STATE, LOCK = "meta.json", "state.json", "lock"
+VERSION = 1  # of what the two files below say, and of all that lies beside them
+META, STATE = "meta.json", "state.json"
+SAID = {
+    META: {"job", "rows", "positives", "skipped", "splits", "dense", "sparse"},
+    STATE: {"job", "rows", "positives", "skipped", "lines", "end", "read", "vocabularies"},
+}
 Json = dict[str, Any]
 
 
@@ -35,8 +40,25 @@ def write_json(path: Path, content: Json) -> None:
 
 
 def read_json(path: Path) -> Json | None:
-    """What `write_json` wrote, or None where there is nothing."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    """What `write_json` wrote, `meta.json` or `state.json`; None where there is nothing.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content: Json = json.loads(path.read_bytes())
+        found = content["job"]["version"] if SAID[path.name] <= content.keys() else "missing"
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
+        found = "missing"
+    if found != VERSION:
+        raise UserError(
+            f"{path} is not what `criteo prepare` writes: its version is {found}, expected "
+            f"{VERSION}. Name another folder; or, if {path.parent} was prepared, by another "
+            "version or before the file was damaged, delete it and prepare it again."
+        )
+    return content
 
 
 def append(file: IO[bytes], values: NDArray[Any]) -> None:
@@ -97,31 +119,37 @@ class Files:
 
 @contextmanager
 def working_folder(out: Path) -> Iterator[Path]:
-    """`DIR.part` for this process alone; what the disk says becomes a sentence.
+    """The path `DIR.part` for this process alone; what the disk says becomes a sentence.
+
+    The lock lies beside it, as `DIR.lock`, and is held until `DIR` has its name.
 
     Raises:
         UserError: another process is preparing this folder, the disk is full, or the like.
     """
-    part = out.with_name(f"{out.name}.part")
+    part, lock = (out.with_name(f"{out.name}.{end}") for end in ("part", "lock"))
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        with FileLock(part / LOCK, timeout=0):
-            yield part
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            try:
+                yield part
+            finally:
+                with suppress(OSError):  # where a file that is open cannot be deleted
+                    lock.unlink()
     except Timeout as error:
         raise UserError(f"another process is preparing {out}; wait until it has ended.") from error
     except OSError as error:
+        kept = f"; what is done so far stays in {part.name}" if part.is_dir() else ""
+        then = "goes on from there; or delete it" if kept else "begins again"
         raise UserError(
-            f"{part} could not be written: {error.strerror or error}. There is no {out.name}; what "
-            f"is done so far stays in {part.name}. Make room or give permission, and the same "
-            "command goes on from there; or delete it."
+            f"{part} could not be written: {error.strerror or error}. There is no {out.name}{kept}."
+            f" Make room or give permission, and the same command {then}."
         ) from error
 
 
 def finish(part: Path, out: Path, meta: Json) -> None:
     """Give the prepared folder its final name, with `meta` in it."""
     write_json(part / META, meta)
-    for name in (STATE, LOCK):
-        (part / name).unlink(missing_ok=True)
+    (part / STATE).unlink(missing_ok=True)
     if out.is_dir():
         out.rmdir()  # only ever an empty one
     part.replace(out)

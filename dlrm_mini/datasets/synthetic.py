@@ -100,7 +100,7 @@ class ClickLog:
         Raises:
             UserError: unless 0 <= start <= stop <= 2**62.
         """
-        _check_range(start, stop)
+        check_range(start, stop)
         return self._draw(start, stop, self._raw)
 
     def batch(self, start: int, stop: int) -> tuple[Batch, Tensor]:
@@ -111,7 +111,7 @@ class ClickLog:
         Raises:
             UserError: unless 0 <= start <= stop <= 2**62.
         """
-        _check_range(start, stop)
+        check_range(start, stop)
         rows = self._draw(start, stop, self._seen)
         return Batch(rows.dense, rows.sparse, rows.labels), rows.probability
 
@@ -225,7 +225,7 @@ class ClickLog:
         return middle
 
 
-def _check_range(start: int, stop: int) -> None:
+def check_range(start: int, stop: int) -> None:
     """Raise a UserError unless there are such rows."""
     if not 0 <= start <= stop <= MOST_ROWS:
         raise UserError(

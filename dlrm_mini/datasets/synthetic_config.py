@@ -40,6 +40,9 @@ def criteo_cardinalities(scale: float = 1.0) -> dict[str, int]:
 class ClickLogConfig:
     """A click log's features, and the teacher that draws its labels.
 
+    The strengths are variances over all rows there could be: what is planted in ids that hardly
+    occur is not reached in a finite log.
+
     Args:
         cardinalities: for each sparse field, in order, its ids: 0, the most frequent, and up. Where
             `missing_sparse` is above 0, the last of two or more ids means "missing".

@@ -8,6 +8,7 @@ of 32 bits, so that the ids of a field have different names that say nothing of 
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlrm_mini.datasets.synthetic import ClickLog, Rows
+from dlrm_mini.datasets.synthetic import ClickLog, Rows, check_range
 from dlrm_mini.datasets.synthetic_ids import TOKENS, Ids, keys
 from dlrm_mini.datasets.synthetic_kernels import kernel
 from dlrm_mini.errors import UserError
@@ -23,6 +24,7 @@ from dlrm_mini.progress import bar
 
 INTEGERS, CATEGORIES = 13, 26  # in one of Criteo's lines
 CHUNK = 2**14  # rows at a time, about 4 MB of text
+BYTES = 250  # of a line, about
 MOST_BYTES = 2 + INTEGERS * 12 + CATEGORIES * 9  # of a line: an integer has at most 11, and a tab
 
 _TAB, _NEWLINE, _MINUS, _ZERO = np.frombuffer(b"\t\n-0", np.uint8)
@@ -42,9 +44,10 @@ def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
         The file.
 
     Raises:
-        UserError: a log that does not fit the format, rows that do not exist, or a file that cannot
-            be written; nothing is left of it then.
+        UserError: a log that does not fit the format, rows that do not exist, a disk without room
+            for them, or a file that cannot be written; nothing is left of it then.
     """
+    check_range(start, stop)
     shape = (log.config.n_dense, len(log.names), len(log.config.bags))
     if shape != (INTEGERS, CATEGORIES, 0):
         raise UserError(
@@ -54,21 +57,28 @@ def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
         )
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
-    first = log.rows(start, min(start + CHUNK, stop))  # before a file is made: are there such rows?
+    size, zipped = (stop - start) * BYTES, path.suffix == ".gz"
     try:
+        free = shutil.disk_usage(path.parent).free
+        if size > free and not zipped:
+            raise UserError(
+                f"{path} cannot be written: {stop - start:,} rows are about {size / 1e6:,.0f} MB, "
+                f"and its disk has room for {free / 1e6:,.0f} MB. Ask for fewer rows or name a "
+                "file on another disk; one whose name ends in .gz is smaller."
+            )
         with (
-            gzip.open(part, "wb", 1) if path.suffix == ".gz" else part.open("wb") as file,
+            gzip.open(part, "wb", 1) if zipped else part.open("wb") as file,
             bar(total=stop - start, desc=path.name, unit=" rows", unit_scale=True) as progress,
         ):
             for begin in range(start, stop, CHUNK):
-                rows = first if begin == start else log.rows(begin, min(begin + CHUNK, stop))
+                rows = log.rows(begin, min(begin + CHUNK, stop))
                 file.write(lines(log, rows).data)
                 progress.update(len(rows.labels))
         part.replace(path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error}. Choose a folder that exists, on a disk with room "
-            f"for about {(stop - start) * 250 / 1e6:,.0f} MB."
+            f"for about {size / 1e6:,.0f} MB."
         ) from error
     finally:
         part.unlink(missing_ok=True)

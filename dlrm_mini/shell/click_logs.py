@@ -28,6 +28,7 @@ from dlrm_mini.shell.jobs import Job, Measured, about
 from dlrm_mini.shell.models import prepare, put
 from dlrm_mini.training import set_seed
 
+LABELS = "checksum of label.bin"
 JUDGED = {"valid": "validation", "test": "test"}  # split -> its name for the reader
 
 
@@ -111,10 +112,18 @@ def evaluate(options: Namespace, recipe: recipes.Recipe, content: Mapping[str, A
             "prepared: leave --split out."
         )
     device, prepared = prepare(options.device), _opened(folder, "test")
-    if different := _difference(content["extra"].get("log"), _ids(prepared)):
+    known, marks = content["extra"].get("log"), _marks(prepared)
+    if different := _difference(known, _ids(prepared)):
         raise UserError(
             f"the ids in {folder} are not those that {path} has learnt: {different}. Name the "
             "folder it was trained on, or train a model on this one."
+        )
+    same_rows = any(known.get(name) == marks[name] for name in ("source", LABELS))
+    if same_rows and (different := _difference(known, _split(prepared))):
+        raise UserError(
+            f"{folder} holds the rows of the log that {path} was trained on, split in another way: "
+            f"{different}. Some of its test rows are those it has learnt from. Name the folder it "
+            "was trained on, or one of another log."
         )
     model = build_net(prepared.cardinalities, Setting(**recipe.setting))
     checkpoints.load_weights(model, content["model"], path)
@@ -153,9 +162,18 @@ def _ids(prepared: Prepared) -> dict[str, int | str]:
 
 def _marks(prepared: Prepared) -> dict[str, int | str]:
     """What tells a prepared click log from others, wherever it lies."""
+    source = prepared.meta["job"]["source"]
+    what: dict[str, int | str] = {
+        "source": f"{source['name']} of {source['bytes']:,} bytes",
+        LABELS: zlib.crc32(prepared.labels.data),
+    }
+    return {**_split(prepared), **what, **_ids(prepared)}
+
+
+def _split(prepared: Prepared) -> dict[str, int | str]:
+    """How the rows of a prepared click log were split, and how many each part has."""
     rows = {f"{split} rows": n for split, n in prepared.splits.items()}
-    how = {"split": prepared.meta["job"]["split"], "clicks": prepared.meta["positives"]}
-    return {**rows, **how, **_ids(prepared)}
+    return {"split": prepared.meta["job"]["split"], **rows}
 
 
 def _difference(known: Mapping[str, int | str] | None, found: Mapping[str, int | str]) -> str:

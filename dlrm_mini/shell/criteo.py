@@ -37,9 +37,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help_ = "fetch a published log, verified: sample has 100,000 lines, full 45,840,617"
     fetch = what.add_parser("fetch", help=help_, description=help_)
     fetch.add_argument("name", choices=("sample", "full"))
+    fetch.set_defaults(stopped="The same command begins anew.")
     help_ = "say what a prepared folder holds"
     show = what.add_parser("show", help=help_, description=help_)
     show.add_argument("folder", type=Path, metavar="DIR")
+    show.set_defaults(stopped="Nothing was changed.")
 
 
 def criteo(options: argparse.Namespace) -> int:
@@ -80,7 +82,8 @@ def _generate(options: argparse.Namespace) -> None:
     test = range(Days().bounds(rows)[1], rows)
     best = log.optimum(test.start, test.stop)
     print(f"{out}: {rows:,} rows, {out.stat().st_size / 1e6:,.1f} MB")
-    print(f"auc {best['auc']:.4f}  logloss {best['logloss']:.4f}  ne {best['ne']:.4f}  (the true "
+    auc = f"{best['auc']:.4f}" if len(test) > 1 else "(not defined on a single row)"
+    print(f"auc {auc}  logloss {best['logloss']:.4f}  ne {best['ne']:.4f}  (the true "
           f"probabilities on the last {len(test):,} rows, those that\n`criteo prepare` sets aside "
           "to test on: no model is better, but for the luck of the labels)")  # fmt: skip
 

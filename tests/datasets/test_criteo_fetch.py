@@ -10,6 +10,7 @@ import tarfile
 import pytest
 from criteotext import some_rows, text_of, write
 
+from dlrm_mini import cli
 from dlrm_mini.datasets import criteo_fetch
 from dlrm_mini.datasets.criteo_fetch import Log, checksum, fetch
 from dlrm_mini.errors import UserError
@@ -152,6 +153,24 @@ def test_a_threshold_of_10_and_seven_days_unless_said_otherwise(tmp_path, capsys
     assert capsys.readouterr().out.count("threshold:10") == 26
     assert command("prepare", str(source), "--out", str(tmp_path / "five"), "--threshold", "5") == 0
     assert capsys.readouterr().out.count("threshold:5") == 26
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fetch sample", "The same command begins anew."),
+        ("generate --rows 1 --out x", "The same command begins anew."),
+        ("prepare x --out y", "The same command goes on from there."),
+        ("show x", "Nothing was changed."),
+    ],
+)
+def test_what_ctrl_c_says_is_true(words, said, monkeypatch, capsys):
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shell, "criteo", stopped)
+    assert cli.main(["criteo", *words.split()]) == 130
+    assert capsys.readouterr().err.strip() == f"dlrm-mini: stopped. {said}"
 
 
 def test_the_commands_words_cost_no_import():

@@ -1,6 +1,7 @@
 """The public variants of Criteo's files: read as if they were the original, or refused in words."""
 
 import gzip
+import os
 import tarfile
 
 import pytest
@@ -33,6 +34,8 @@ VARIANTS = {
     "windows": (text_of(ROWS, end="\r\n"), f"tabs, no header, {WINDOWS}"),
     "capitals": (text_of(CAPITALS), "tabs, no header"),
     "no end": (text_of(ROWS)[:-1], "tabs, no header"),
+    "mixed line ends": (text_of(ROWS[:30]) + text_of(ROWS[30:], end="\r\n"), "tabs, no header"),
+    "blank lines at the end": (text_of(ROWS) + b"\n\r\n\n", "tabs, no header"),
     "no end after commas": (text_of(ROWS, ",", "\r\n")[:-2], f"commas, no header, {WINDOWS}"),
     "all at once": (
         text_of([("id", *HEADER), *BOTH], ",", "\r\n"),
@@ -111,9 +114,27 @@ def test_an_archive_a_folder_and_nothing_are_refused(tmp_path):
 
 
 def test_a_gzip_that_breaks_off_late_names_the_place(tmp_path):
-    whole = gzip.compress(text_of(some_rows(2000)), mtime=0)
-    said = refused(tmp_path / "log.gz", whole[: len(whole) - 2000])
-    assert "is a broken gzip file" in said and "bytes of text into it" in said
+    path, text = tmp_path / "log.gz", text_of(some_rows(2000))
+    whole = gzip.compress(text, mtime=0)
+    assert "is a broken gzip file in its first block: " in refused(path, whole[:-2000])
+    with pytest.raises(
+        UserError, match=r"gzip file after at least ([\d,]+) bytes of text: "
+    ) as said:
+        list(blocks(path, Format(gzip=True), size=4096))
+    place = int(str(said.value).split("least ")[1].split()[0].replace(",", ""))
+    assert 0.8 * len(text) < place < len(text)
+
+
+def test_a_pipe_is_refused_since_it_is_read_twice(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # nobody writes into it: to open it would wait for ever
+    assert "is a pipe or a device" in refused(tmp_path / "pipe")
+    assert "Write what comes out of it to a file" in refused(tmp_path / "pipe")
+
+
+def plain_end(text: bytes) -> bytes:
+    """A text with plain line ends, and one at its end."""
+    lines = text.replace(b"\r\n", b"\n").rstrip(b"\n")
+    return lines + b"\n" if lines else b""
 
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 50), st.booleans(), st.booleans())
@@ -128,10 +149,8 @@ def test_blocks_are_whole_lines_and_can_be_taken_up_anywhere(
     form = Format(windows=windows)
     found = list(blocks(path, form, size=size))
     assert all(block.text.endswith(b"\n") and b"\r" not in block.text for block in found)
-    together = b"".join(block.text for block in found)
-    plain = text.replace(b"\r\n", b"\n")
-    # A file that does not end its last line says the same, unless that line was empty anyway.
-    assert together == plain or (not ended and together == plain[:-1])
+    # Neither an end that the last line lacks nor blank lines behind it make a difference.
+    assert b"".join(block.text for block in found) == plain_end(text)
     for place, block in enumerate(found[:-1]):
         rest = b"".join(b.text for b in blocks(path, form, start=block.end, size=size))
         assert rest == b"".join(b.text for b in found[place + 1 :])
@@ -140,5 +159,5 @@ def test_blocks_are_whole_lines_and_can_be_taken_up_anywhere(
 def test_a_file_without_line_feeds_is_not_swallowed(tmp_path):
     path = tmp_path / "log.txt"
     path.write_bytes(text_of(ROWS * 40) + b"0" * 200_000)
-    with pytest.raises(UserError, match=r"no line feed in .* bytes after byte"):
+    with pytest.raises(UserError, match=r"no line of data in .* bytes after byte"):
         list(blocks(path, Format(), size=4096))

@@ -8,6 +8,7 @@ from criteotext import Row, some_rows, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dlrm_mini.datasets import criteo_lines
 from dlrm_mini.datasets.criteo_format import DENSE, SPARSE, Format
 from dlrm_mini.datasets.criteo_lines import Bad, decode, parse
 from dlrm_mini.errors import UserError
@@ -90,6 +91,55 @@ def test_bad_lines_are_found_and_their_neighbours_kept(edits):
     assert [label for lines in good for label in lines.labels] == [int(row[0]) for row in kept]
     ids = [ids for lines in good for ids in lines.sparse.T.tolist()]
     assert ids == [[int(x or "0", 16) for x in row[14:]] for row in kept]
+
+
+@given(
+    st.integers(0, 39), JUNK | st.sampled_from(["  1", "1 ", " ", "1e0", ".0", "-0"]), st.booleans()
+)
+@settings(max_examples=150, deadline=None)
+def test_whether_a_line_is_bad_does_not_depend_on_others(field, junk, decimals):
+    """Beside a bad line, each is looked at another way."""
+    form, row = Format(decimals=decimals), list(GOOD[3])
+    row[field] = junk
+    line = text_of([tuple(row)])
+    alone = parse(line, form)[1]
+    assert len(parse(line + b"x\n", form)[1]) == len(alone) + 1
+    assert parse(text_of(GOOD[:2]) + line, form)[1] == [Bad(2, one.found) for one in alone]
+
+
+def test_a_carriage_return_within_a_line_is_not_swallowed():
+    for place, text in ((1, "5\r"), (7, "\r"), (14, "12345678\r"), (39, "\r12345678")):
+        good, bad = parse(
+            text_of(GOOD[:3]) + with_field(place, text) + text_of(GOOD[3:5]), Format()
+        )
+        assert [one.line for one in bad] == [3] and sum(map(len, good)) == 5
+        assert bad[0].found.startswith("a carriage return within the line, after '")
+
+
+def test_no_more_bad_lines_are_looked_for_than_asked():
+    """Two kinds: what is bad at a glance, and what only polars refuses."""
+    form = Format(decimals=True)
+    rows = [("x" if n % 5 == 1 else "1", "1_0" if n % 5 == 3 else "7", *row[2:])
+            for n, row in enumerate(GOOD)]  # fmt: skip
+    rows = [(*row[:2], *[""] * 12, *row[14:]) for row in rows]
+    every = [n for n in range(len(GOOD)) if n % 5 in (1, 3)]
+    good, bad = parse(text_of(rows), form)
+    assert [one.line for one in bad] == every and sum(map(len, good)) == len(GOOD) - len(every)
+    for most in (0, 1, 2, 7, len(every) - 1, len(every)):
+        assert parse(text_of(rows), form, most)[1] == bad[: most + 1]
+
+
+def test_many_bad_lines_do_not_ask_polars_once_each(monkeypatch):
+    asked, parse_ = [], criteo_lines._parse
+    monkeypatch.setattr(
+        criteo_lines, "_parse", lambda text, form: asked.append(len(text)) or parse_(text, form)
+    )
+    spoilt = [b"x\n", with_field(0, "2"), with_field(5, "5x"), with_field(30, "red"), b"\n"]
+    text = b"".join(spoilt[n % 5] if n % 10 < 5 else text_of([row]) for n, row in enumerate(GOOD))
+    good, bad = parse(text, Format())
+    assert len(bad) == 100 and len(good) == 1 and len(asked) == 2
+    asked.clear()
+    assert len(parse(text, Format(), 3)[1]) == 4 and asked == [len(text)]
 
 
 def with_field(place: int, text: str) -> bytes:

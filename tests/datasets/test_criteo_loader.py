@@ -59,6 +59,11 @@ def test_every_row_of_a_split_comes_once_an_epoch(prepared, split, batch_size, b
         check_contents(prepared, batch)
 
 
+def test_a_batch_is_never_larger_than_the_split(prepared):
+    (whole,) = PreparedLoader(prepared, "test", 10**30, shuffle=False)
+    assert numbers([whole]) == rows_of(prepared, "test")
+
+
 def test_in_order_when_it_is_not_shuffled(prepared):
     batches = list(PreparedLoader(prepared, "test", 16, shuffle=False, block=50))
     assert numbers(batches) == rows_of(prepared, "test")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from criteotext import (
     threshold_ids,
     write,
 )
+from filelock import FileLock
 
 from dlrm_mini.datasets import criteo_prepare, criteo_steps, criteo_store, synthetic_text
 from dlrm_mini.datasets.criteo import Prepared
@@ -251,6 +253,22 @@ def test_so_many_bad_lines_are_left_out_as_are_allowed(tmp_path, small):
             assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
 
 
+def test_lines_left_out_before_count_when_it_goes_on(tmp_path, small):
+    source = spoilt(tmp_path / "log.txt", 0, 1, 2, 400, 600)
+    assert "line 601: I1" in refused(source, tmp_path / "out", rules=MIXED, skip_bad=4)
+    assert "line 601: I1" in refused(source, tmp_path / "out", rules=MIXED, skip_bad=2)
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+def test_without_a_row_nothing_is_left(tmp_path, bad):
+    header = text_of([("label", *DENSE, *SPARSE)])
+    (tmp_path / "log.txt").write_bytes(header + b"x\n" * bad)
+    for _ in range(2):
+        said = refused(tmp_path / "log.txt", tmp_path / "out", skip_bad=3)
+        assert "has no line of data" in said
+        assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+
+
 def test_the_header_counts_as_a_line(tmp_path):
     source = spoilt(tmp_path / "log.txt", 7)
     header = "\t".join(("label", *DENSE, *SPARSE)) + "\n"
@@ -295,9 +313,17 @@ def test_what_was_begun_in_another_way_is_not_gone_on_with(tmp_path, small, monk
     assert "was begun with split seven days, and now it is random, seed 1" in said
     other = write(tmp_path / "other.txt", ROWS)
     assert "its name was log.txt, and now it is other.txt" in refused(other, out, rules=Buckets(10))
+    before = source.stat()
     source.write_bytes(text_of(ROWS))
     said = refused(source, out, rules=Buckets(10))
     assert "was begun from another file: its " in said and "or delete it to begin anew" in said
+    size = f"its size was {before.st_size:,} bytes, and now it is {before.st_size - 1:,} bytes"
+    assert size in said
+    source.write_bytes(text_of(ROWS) + b"\n")
+    os.utime(source, (0, 86400 * 366))
+    assert before.st_size == source.stat().st_size
+    assert re.search(r"its last change was 20\d\d-.*, and now it is 197\d-0", refused(
+        source, out, rules=Buckets(10)))  # fmt: skip
 
 
 def test_a_folder_that_is_there_is_never_written_to(tmp_path, monkeypatch):
@@ -324,6 +350,80 @@ def test_two_processes_do_not_prepare_the_same_folder(tmp_path):
     assert quiet(source, out)["rows"] == 50
 
 
+def test_the_lock_is_held_until_the_folder_has_its_name(tmp_path, monkeypatch):
+    source, out = write(tmp_path / "log.txt", ROWS[:50]), tmp_path / "out"
+    replace, said = criteo_store.Path.replace, []
+
+    def replacing(path, target):
+        if target == out:
+            said.append(refused(source, out))
+        return replace(path, target)
+
+    monkeypatch.setattr(criteo_store.Path, "replace", replacing)
+    quiet(source, out)
+    assert len(said) == 1 and "another process is preparing" in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "out"]
+
+
+def test_a_folder_that_came_to_be_while_waiting_for_the_lock_is_kept(tmp_path, monkeypatch):
+    source, out = write(tmp_path / "log.txt", ROWS[:50]), tmp_path / "out"
+
+    def late(path, timeout):
+        monkeypatch.undo()
+        quiet(source, out)  # another process, from its beginning to its end
+        monkeypatch.setattr(criteo_prepare, "Work", None)  # nothing is done a second time
+        return FileLock(path, timeout=timeout)
+
+    monkeypatch.setattr(criteo_store, "FileLock", late)
+    assert quiet(source, out) == Prepared.open(out).meta
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "out"]
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path):
+    source = write(tmp_path / "log.txt", ROWS[:50])
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    quiet(source, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and len(Prepared.open(tmp_path / "disk")) == 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link", "log.txt"]
+
+
+def test_a_folder_that_cannot_be_made_promises_nothing(tmp_path):
+    source = write(tmp_path / "log.txt", ROWS[:50])
+    said = refused(source, source / "in" / "out")
+    assert "out.part could not be written: Not a directory. There is no out." in said
+    assert "stays" not in said
+
+
+NO_META = [b"", b'{"a": 1', b'{"a": 1}', b"[]", b"7", b"\xff\xfe\x00", b'{"job": 3}']
+
+
+@pytest.mark.parametrize("content", NO_META)
+def test_notes_that_are_damaged_or_foreign_are_named(tmp_path, small, content):
+    source, out = write(tmp_path / "log.txt", ROWS), tmp_path / "out"
+    quiet(source, out)
+    (out / "meta.json").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"out.meta.json is not what `criteo prepare` writes: its v"
+    ):
+        Prepared.open(out)
+    assert "Name another folder; or, if " in refused(source, out)
+    assert (out / "meta.json").read_bytes() == content
+    for name in ("state.json", "meta.json"):
+        part = tmp_path / name / "out.part"
+        part.mkdir(parents=True)
+        (part / name).write_bytes(content)
+        assert f"{part / name} is not what" in refused(source, tmp_path / name / "out")
+
+
+def test_a_folder_of_another_version_is_refused(tmp_path):
+    quiet(write(tmp_path / "log.txt", ROWS[:50]), tmp_path / "out")
+    path = tmp_path / "out" / "meta.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(UserError, match="its version is 2, expected 1"):
+        Prepared.open(tmp_path / "out")
+
+
 def test_rules_for_some_columns_only_are_refused(tmp_path):
     source = write(tmp_path / "log.txt", ROWS[:50])
     assert "rules for C1; expected C1 to C26" in refused(
@@ -339,6 +439,25 @@ def test_a_prepared_folder_that_lost_bytes_is_refused(tmp_path):
         Prepared.open(tmp_path / "out")
     with pytest.raises(UserError, match="is no prepared click log"):
         Prepared.open(tmp_path)
+
+
+def test_lists_of_words_and_rows_are_looked_at_too(tmp_path, small):
+    out = tmp_path / "out"
+    quiet(write(tmp_path / "log.txt", ROWS), out, rules=Threshold(2), split=Random(1))
+    prepared = Prepared.open(out)
+    for name in ("valid.rows", "C3.words"):
+        content = (out / name).read_bytes()
+        (out / name).write_bytes(content[:-4])
+        with pytest.raises(
+            UserError, match=f"{name} has [\\d,]+ bytes, expected {len(content):,} "
+        ):
+            Prepared.open(out)
+        (out / name).write_bytes(content)
+    (out / "test.rows").unlink()
+    with pytest.raises(UserError, match=r"test\.rows has 0 bytes, expected"):
+        Prepared.open(out)
+    with pytest.raises(FileNotFoundError):  # and are not those of another split
+        prepared.rows("test", 0, 5)
 
 
 def test_one_row_is_a_log_too(tmp_path):

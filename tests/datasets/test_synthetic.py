@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -390,6 +391,21 @@ def test_text_that_cannot_be_written_leaves_what_was_there(criteo, small, tmp_pa
     with pytest.raises(UserError, match=r"train\.txt cannot be written.*No space left.*10 MB"):
         synthetic_text.write(criteo, path, 0, 40_000)
     assert path.read_text() == "mine" and list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_does_not_fit_is_not_begun(criteo, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic_text, "lines", None)
+    with pytest.raises(UserError, match=r"Rows 0\.\.99999999999999999999 were asked for"):
+        synthetic_text.write(criteo, tmp_path / "train.txt", 0, 99999999999999999999)
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(
+        UserError, match=r"40,001 rows are about 10 MB, and its disk has room for 10"
+    ):
+        synthetic_text.write(criteo, tmp_path / "train.txt", 7, 40_008)
+    monkeypatch.undo()
+    synthetic_text.write(criteo, tmp_path / "train.txt.gz", 7, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.txt.gz"]
 
 
 # What is refused, and what it costs to ask.
