@@ -31,7 +31,8 @@ def test_the_cube_counts_triples(n, different, twice, once):
 
 
 def test_slices_share_one_scale():
-    values = {"one": np.eye(3), "two": -4 * np.eye(3)}
+    values = {"one": np.full((5, 5), 2.0), "two": -np.full((5, 5), 4.0)}
+    values["one"][0, 0] = 99.0  # one loud cell does not pale the others
     figure = pictures.slices(values, ("C1", "C2"))
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.images}
     assert limits == {(-4.0, 4.0)} and not problems(figure)
@@ -45,7 +46,7 @@ def test_costs_stand_where_they_were_counted():
     double = {arm: of | {"flops": 2 * of["flops"]} for arm, of in arms.items()}
     equal = {"parameters": arms, "flops": arms}
     budgets = {"parameters": 100, "flops": 400}
-    figure = pictures.costs(equal, double, budgets, {"dot": 0.6})
+    figure = pictures.costs(equal, double, budgets, {"dot": 0.6}, 0.85)
     assert not problems(figure)
     for axes, cost in zip(figure.axes, ("flops", "parameters"), strict=True):
         large = {
@@ -57,6 +58,13 @@ def test_costs_stand_where_they_were_counted():
         assert large["s"] == (arms["cross + MLP"][cost], pytest.approx(0.8))
     star = [line for line in figure.axes[0].lines if line.get_marker() == "*"]
     assert (star[0].get_xdata()[0], star[0].get_ydata()[0]) == (40, 0.6)
+    dotted = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert dotted == [0.85]
+    bars = figure.axes[0].collections
+    assert [path.vertices[:, 1].tolist() for bar in bars for path in bar.get_paths()] == [
+        [0.4, 0.5],
+        [0.7, 0.9],
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +137,21 @@ def test_frames_are_what_was_planted(findings):
     assert len(matrices) == 2 and not problems(figure)
     for axes in matrices:
         assert framed(axes) == wanted
+
+
+def test_everybody_is_drawn_beside_what_was_planted(findings):
+    shown, world, _ = findings
+    figure = shown.everybody()
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in panels] == [
+        "planted",
+        *(arm for arm in ARMS if arm != "cat"),
+    ]
+    assert len({axes.images[0].get_clim() for axes in panels}) == 1 and not problems(figure)
+    matrix, lower = world.planted()[1].numpy(), np.tri(len(shown.names), k=-1, dtype=bool)
+    for axes, times in zip(panels, (1, *[0.5] * 7), strict=True):
+        drawn = axes.images[0].get_array()
+        np.testing.assert_allclose(drawn[lower], times * matrix[lower])
 
 
 def test_planted_and_found_are_drawn_in_one_scale(findings):

@@ -1,7 +1,6 @@
-"""Chapter 06's pictures: what a third order looks like, what it costs, and who found which."""
+"""Chapter 06's pictures: what a third order looks like, what it costs, and who wins."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ Floats = NDArray[np.float64]
 Record = Mapping[str, Any]
 
 COLOURS = {"cat": style.GREY, "dot": style.BLUE, "cross": style.ORANGE, "third": style.GREEN}
+BANDS = 4  # arms; the bands of more could not be told apart
 MARKERS = {"cat": "v", "dot": "o", "cross": "s", "third": "D"}
-WRITTEN = 0.2  # of a matrix's largest cell: those above have their number written in
 
 
 def cube(n: int) -> Figure:
@@ -63,13 +62,14 @@ def slices(panels: Mapping[str, Floats], fields: tuple[str, str]) -> Figure:
         fields: the field down the side and the one along the bottom.
     """
     picture = Figure(figsize=(10.4, 3.6), layout="constrained")
-    limit = max(float(np.abs(values).max()) for values in panels.values())
+    sizes = np.abs(np.concatenate([values.ravel() for values in panels.values()]))
+    limit = float(np.quantile(sizes, 0.97))  # or the strongest few cells pale all others
     row = picture.subplots(1, len(panels), sharey=True)
     for axes, (title, values) in zip(row, panels.items(), strict=True):
         image = axes.imshow(values, cmap=style.DIVERGING, vmin=-limit, vmax=limit)
         axes.set(title=title, xlabel=f"id of {fields[1]}", ylabel=f"id of {fields[0]}")
         axes.grid(visible=False)
-    picture.colorbar(image, ax=row, label="mean of the term, logits")
+    picture.colorbar(image, ax=row, label="mean of the term, logits", extend="both")
     return picture
 
 
@@ -78,14 +78,18 @@ def costs(
     double: Mapping[str, Record],
     budgets: Mapping[str, int],
     guesses: Mapping[str, float],
+    best: float,
 ) -> Figure:
     """Quality against cost: left at equal parameters, right at equal FLOP.
+
+    "cat" without an MLP closes nothing and is left out.
 
     Args:
         equal: "parameters" and "flops", what is equal -> arm -> its size and `share`.
         double: arm -> the same at twice the parameters, drawn small.
         budgets: "parameters" and "flops" -> how many there are.
         guesses: arm -> the reader's guess of its share, drawn at equal parameters.
+        best: the reader's guess of the highest share of all.
     """
     picture = Figure(figsize=(10.4, 4.7), layout="constrained")
     panels = picture.subplots(1, 2, sharey=True)
@@ -93,14 +97,17 @@ def costs(
     words = {"parameters": "parameters", "flops": "FLOP of one example"}
     for axes, (same, arms) in zip(panels, equal.items(), strict=True):
         for arm, found in arms.items():
+            if arm == "cat":
+                continue
             x, share, look = found[other[same]], found["share"], _look(arm)
-            axes.plot([x] * len(share["per_seed"]), share["per_seed"], "_", color=_colour(arm))
+            ends = min(share["per_seed"]), max(share["per_seed"])
+            axes.vlines(x, *ends, color=_colour(arm), linewidth=4, alpha=0.35)
             if same == "parameters":
                 end = double[arm]
                 axes.plot([x, end["flops"]], [share["mean"], end["share"]["mean"]],
                           **(look | {"markersize": 4, "linewidth": 0.8}))  # fmt: skip
             axes.plot(x, share["mean"], **look)
-        _lines(axes)
+        _line(axes, 1, "optimum")
         axes.set(xscale="log", xlabel=words[other[same]])
         axes.set_title(f"{budgets[same]:,} {words[same].split()[0]} each")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -111,8 +118,17 @@ def costs(
         x = equal["parameters"][arm]["flops"]
         panels[0].plot(x, guess, "*", color=style.RED, markersize=14, zorder=5)
         panels[0].text(x * 1.15, guess, f"your {arm}", color=style.RED, va="center", fontsize=9)
+    panels[0].axhline(best, color=style.RED, linewidth=1, linestyle=":")
+    panels[0].annotate("your best", (1, best), xycoords=("axes fraction", "data"), xytext=(-3, 3),
+                       textcoords="offset points", color=style.RED, fontsize=9,
+                       ha="right")  # fmt: skip
     panels[0].set_ylabel("share of the gap closed")
-    handles = [Line2D([], [], **(_look(arm) | {"linestyle": ""}), label=arm) for arm in double]
+    panels[0].set_ylim(min(0.38, *(guess - 0.05 for guess in guesses.values())), 1.06)
+    handles = [
+        Line2D([], [], **(_look(arm) | {"linestyle": ""}), label=arm)
+        for arm in double
+        if arm != "cat"
+    ]
     picture.legend(handles=handles, loc="outside lower center", ncols=4)
     return picture
 
@@ -141,74 +157,23 @@ def who_wins(
         left.annotate(f"{round(100 * share['mean'])}%", (edge, row), xytext=(6, 0), va="center",
                       textcoords="offset points", fontsize=10)  # fmt: skip
         seeds = np.array([worlds[place][arm]["share"]["per_seed"] for place in places])
-        right.plot(places, seeds.mean(1), **(_look(arm) | {"linestyle": "-", "markersize": 6}))
-        right.fill_between(places, seeds.min(1), seeds.max(1), color=_colour(arm), alpha=0.12)
+        look = _look(arm) | {"linestyle": "-", "markersize": 6, "label": arm}
+        right.plot(places, seeds.mean(1), **look)
+        if len(arms) <= BANDS:
+            right.fill_between(places, seeds.min(1), seeds.max(1), color=_colour(arm), alpha=0.15)
     left.axvline(1, color=style.INK, linewidth=1.2)
     left.set_yticks(range(len(arms)), arms)
     left.grid(axis="y", visible=False)
     left.set(xlim=(-0.04, 1.14), ylim=(len(arms) - 0.4, -0.6))
     left.set(ylabel="arm", xlabel="share of the gap closed (1: the optimum)")
-    _lines(right)
+    _line(right, 1, "optimum")
+    _line(right, 0, "logistic regression")
+    right.set_ylim(-0.06, 1.1)
     right.axvline(here, color=style.RED, linewidth=1, linestyle=":")
     right.set(xlabel="share of third order in the interactions", ylabel="share of the gap closed")
     right.set_xticks(places, [f"{place:.0%}" for place in places])
+    right.legend(loc="lower left", bbox_to_anchor=(0, 0.1), fontsize=8.5, ncols=2)
     picture.suptitle(title, x=0.02, y=0.97, ha="left", fontweight="bold", fontsize=12)
-    return picture
-
-
-def matrices(
-    names: Sequence[str],
-    panels: Mapping[str, Floats],
-    planted: Mapping[tuple[str, ...], float],
-    triples: Mapping[str, float] | None = None,
-    *,
-    title: str,
-    label: str = "std of what a pair does, logits",
-) -> Figure:
-    """Matrices of pairs side by side, what was planted framed in each; and bars of triples.
-
-    Args:
-        names: of the n vectors.
-        panels: title -> (n, n); the strictly lower triangle is drawn, all in one scale.
-        planted: the planted pairs and triples of names -> strength; pairs of a triple are dotted.
-        triples: names of a triple, spaces between -> its strength, drawn as bars.
-        title: what the picture shows.
-        label: of the colour bar.
-    """
-    bars = 0.25 if triples else 0.0
-    width = (0.9 - bars) / len(panels)
-    picture = Figure(figsize=(10.4, 3.9), constrained_layout=False)  # laying out costs 100 ms
-    lower = np.tri(len(names), k=-1, dtype=bool)
-    limit = max(float(values[lower].max()) for values in panels.values())
-    for place, (words, values) in enumerate(panels.items()):
-        axes = picture.add_axes((0.06 + place * width, 0.19, width - 0.06, 0.64))
-        shown = np.ma.array(values, mask=~lower)
-        image = axes.imshow(shown, cmap=style.SEQUENTIAL, vmin=0, vmax=limit, aspect="auto")
-        for row, column in np.argwhere(lower & (values > WRITTEN * limit)):
-            ink = "black" if values[row, column] > 0.55 * limit else "white"
-            axes.text(column, row, f"{values[row, column]:.1f}", fontsize=8, color=ink,
-                      ha="center", va="center")  # fmt: skip
-        _frames(axes, names, planted)
-        axes.set_xticks(range(len(names)), names, rotation=60, fontsize=8.5)
-        axes.set_yticks(range(len(names)), names, fontsize=8.5)
-        axes.set(xlim=(-0.5, len(names) - 1.5), ylim=(len(names) - 0.5, 0.5))
-        axes.set(xlabel="... and this one", ylabel="this feature ...", title=words)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-    scale = picture.add_axes((0.06 + len(panels) * width - 0.05, 0.19, 0.012, 0.64))
-    picture.colorbar(image, cax=scale, label=label)
-    if triples:
-        axes = picture.add_axes((0.99 - bars + 0.11, 0.19, bars - 0.12, 0.64))
-        known = {" ".join(group): strength for group, strength in planted.items()}
-        for row, (triple, strength) in enumerate(triples.items()):
-            axes.barh(row, strength, color=style.BLUE if triple in known else style.GREY)
-            if triple in known:
-                axes.plot(known[triple], row, "|", color=style.RED, markersize=17, mew=2.5)
-        axes.set_yticks(range(len(triples)), list(triples), fontsize=8.5)
-        axes.set(ylim=(len(triples) - 0.4, -0.6), xlim=(0, 0.9), xlabel="logits", ylabel="triple")
-        axes.set_title("strongest triples")
-        axes.grid(axis="y", visible=False)
-    picture.suptitle(title, x=0.02, y=0.985, ha="left", fontweight="bold", fontsize=12)
     return picture
 
 
@@ -281,20 +246,8 @@ def _look(arm: str) -> dict[str, Any]:
     return look | {"color": colour, "linestyle": "-" if mlp else "--"}
 
 
-def _lines(axes: Axes) -> None:
-    """The optimum and logistic regression."""
-    for height, words in ((1, "optimum"), (0, "logistic regression")):
-        axes.axhline(height, color=style.INK if height else style.GREY, linewidth=1.2)
-        axes.annotate(words, (0, height), xycoords=("axes fraction", "data"), xytext=(3, 3),
-                      textcoords="offset points", fontsize=9)  # fmt: skip
-    axes.set_ylim(-0.06, 1.1)
-
-
-def _frames(axes: Axes, names: Sequence[str], planted: Iterable[tuple[str, ...]]) -> None:
-    """A frame around each planted pair, a dotted one around the pairs of each triple."""
-    for group in planted:
-        found = sorted((names.index(name) for name in group), reverse=True)
-        look: dict[str, Any] = {"fill": False, "edgecolor": style.RED, "linewidth": 1.8}
-        look["linestyle"] = ":" if len(group) == 3 else "-"
-        for row, column in combinations(found, 2):
-            axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **look))
+def _line(axes: Axes, height: float, words: str) -> None:
+    """A bound, with its name."""
+    axes.axhline(height, color=style.INK if height else style.GREY, linewidth=1.2)
+    axes.annotate(words, (0, height), xycoords=("axes fraction", "data"), xytext=(3, 3),
+                  textcoords="offset points", fontsize=9)  # fmt: skip

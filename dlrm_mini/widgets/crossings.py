@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dlrm_mini.ladders.crossing_settings import ARMS, PARAMETERS, SHARES, World
+from dlrm_mini.pictures import crossing_matrices as matrices
 from dlrm_mini.pictures import crossings as pictures
 from dlrm_mini.widgets import Explorer, explore
 
@@ -95,14 +96,20 @@ class Findings:
         found = self.learned[arm]
         panels = {"planted": self.planted_matrix, f"found by {arm}": np.array(found["pairs"])}
         title = f"What was planted, and what {arm} made of it"
-        return pictures.matrices(self.names, panels, self.planted, found["triples"], title=title)
+        return matrices.matrices(self.names, panels, self.planted, found["triples"], title=title)
+
+    def everybody(self) -> Figure:
+        """What was planted beside what each arm found; "cat" alone finds nothing."""
+        panels = {"planted": self.planted_matrix}
+        panels |= {arm: np.array(self.learned[arm]["pairs"]) for arm in ARMS if arm != "cat"}
+        return matrices.everybody(self.names, panels, self.planted)
 
     def blocks(self) -> Figure:
         """The first layer of the cross network, block by block, beside what was planted."""
         norms = np.array(self.learned["cross"]["block_norms"])
         both = np.sqrt(norms**2 + norms.T**2)  # W's blocks (i, j) and (j, i) make the same products
         panels = {"first layer of cross: size of each block": both}
-        return pictures.matrices(
+        return matrices.matrices(
             self.names,
             panels,
             self.planted,
