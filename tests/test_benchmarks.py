@@ -85,7 +85,14 @@ def test_the_command_writes_the_file_and_the_picture(tiny, tmp_path, capsys):
 
 
 def test_there_are_the_benchmarks_that_the_readme_and_the_plans_name():
-    assert list(command.BENCHMARKS) == ["mf-fold", "ratings", "clicks", "click-speed"]
+    assert list(command.BENCHMARKS) == [
+        "mf-fold",
+        "ratings",
+        "clicks",
+        "click-speed",
+        "synthetic",
+        "criteo-prepare",
+    ]
 
 
 def test_an_unknown_benchmark_is_named(tmp_path, capsys):
