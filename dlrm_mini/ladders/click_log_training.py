@@ -12,7 +12,7 @@ Three habits are followed; the chapter trains once without the first and once wi
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,18 +20,17 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dlrm_mini import metrics_streaming as streaming
 from dlrm_mini.datasets.batches import Batch
-from dlrm_mini.datasets.clicks import ClickTask
 from dlrm_mini.datasets.criteo import Prepared
 from dlrm_mini.datasets.criteo_loader import PreparedLoader
 from dlrm_mini.interactions import Interaction
-from dlrm_mini.ladders.click_models import plan_fm
-from dlrm_mini.ladders.click_settings import FMSetting
 from dlrm_mini.ladders.plans import Plan, one_thread
 from dlrm_mini.models.dlrm import DLRM
 from dlrm_mini.models.dlrm_presets import kaggle
 from dlrm_mini.models.factorization_machine import FactorizationMachine
 from dlrm_mini.models.mlp import INIT_STD
 from dlrm_mini.training import History, fit, logistic_loss, set_seed
+
+M = TypeVar("M", bound=nn.Module)
 
 SCORED = 65_536  # rows at a time
 SCORES = {
@@ -79,7 +78,6 @@ CHOSEN = Setting(kaggle().bottom, kaggle().top)
 FEW = 125_000  # up to so many rows a gentler prior was better
 FEW_PRIOR = 30.0
 SMALL = replace(CHOSEN, bottom=(64, 16), top=(64, 1))  # where many tables are compared
-LR = FMSetting(0, 0.0, 1e-5, rate=0.1, accumulator=1e-7, batch_size=2048, epochs=2)
 
 
 def build_net(sizes: Mapping[str, int], setting: Setting) -> DLRM:
@@ -117,6 +115,35 @@ def plan_net(sizes: Mapping[str, int], rows: int, rate: float, setting: Setting)
         {"params": tables, "lr": setting.table_rate, "weight_decay": setting.prior / rows},
         {"params": mlps, "lr": setting.mlp_rate},
     ]
+    return _plan(model, groups, rows, setting)
+
+
+def plan_lr(
+    sizes: Mapping[str, int], n_dense: int, rows: int, rate: float, setting: Setting
+) -> Plan[FactorizationMachine]:
+    """Logistic regression on every id and dense column by itself, treated like DLRM's tables.
+
+    Args:
+        sizes: field -> rows of its table.
+        n_dense: dense columns.
+        rows: training rows; as `plan_net`.
+        rate: share of clicks, where the bias starts.
+        setting: the hyper-parameters; of its rates that of the tables.
+    """
+    bias = torch.tensor(rate).logit().item()
+    model = FactorizationMachine(dict(sizes), 1, n_dense=n_dense, bias=bias, init_std=0.0)
+    for vectors in (*model.vectors.parameters(), model.dense_vectors):
+        vectors.requires_grad_(False)  # zero, and so they stay
+    tables = list(model.linear.parameters())
+    groups = [
+        {"params": tables, "lr": setting.table_rate, "weight_decay": setting.prior / rows},
+        {"params": [model.bias, model.dense_linear], "lr": setting.table_rate},
+    ]
+    return _plan(model, groups, rows, setting)
+
+
+def _plan(model: M, groups: list[dict[str, Any]], rows: int, setting: Setting) -> Plan[M]:
+    """Adagrad with rates that climb and then fall."""
     optimizer = torch.optim.Adagrad(groups, initial_accumulator_value=setting.accumulator)
     steps = setting.epochs * -(-rows // setting.batch_size)
     schedule = LambdaLR(
@@ -125,17 +152,20 @@ def plan_net(sizes: Mapping[str, int], rows: int, rate: float, setting: Setting)
     return Plan(model, logistic_loss, optimizer, setting.batch_size, setting.epochs, schedule)
 
 
-def fit_net(train: Batch, sizes: Mapping[str, int], seed: int, setting: Setting = CHOSEN) -> DLRM:
+def fit_net(
+    train: Batch, sizes: Mapping[str, int], seed: int, setting: Setting | None = None
+) -> DLRM:
     """Fit a DLRM.
 
     Args:
         train: the training rows.
         sizes: field -> rows of its table.
         seed: of the first weights and of the order of the rows.
-        setting: the hyper-parameters.
+        setting: the hyper-parameters; None: `part_setting` of the training rows.
     """
     set_seed(seed)
-    plan = plan_net(sizes, len(train), float(train.labels.mean()), setting)
+    rows, rate = len(train), float(train.labels.mean())
+    plan = plan_net(sizes, rows, rate, setting or part_setting(rows))
     plan.run(train, seed)
     return plan.model
 
@@ -143,8 +173,8 @@ def fit_net(train: Batch, sizes: Mapping[str, int], seed: int, setting: Setting 
 def fit_lr(train: Batch, sizes: Mapping[str, int], seed: int) -> FactorizationMachine:
     """Fit logistic regression on the dense columns and on every id by itself; as `fit_net`."""
     set_seed(seed)
-    names = tuple(f"I{place}" for place in range(1, train.dense.shape[1] + 1))
-    plan = plan_fm(ClickTask(train, train, dict(sizes), names), LR)
+    rows, rate = len(train), float(train.labels.mean())
+    plan = plan_lr(sizes, train.dense.shape[1], rows, rate, part_setting(rows))
     plan.run(train, seed)
     return plan.model
 

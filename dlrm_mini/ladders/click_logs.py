@@ -19,12 +19,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from dlrm_mini import measurements
 from dlrm_mini.datasets.batches import Batch
 from dlrm_mini.datasets.synthetic import ClickLog, ClickLogConfig, criteo_cardinalities
 from dlrm_mini.ladders import click_log_ids as ids
+from dlrm_mini.ladders.click_log_ceiling import best_additive
 from dlrm_mini.ladders.click_log_scores import (
     expected,
     expected_auc,
@@ -34,13 +36,11 @@ from dlrm_mini.ladders.click_log_scores import (
 )
 from dlrm_mini.ladders.click_log_training import (
     CHOSEN,
-    LR,
     ROWS,
     SMALL,
     Setting,
     fit_lr,
     fit_net,
-    part_setting,
 )
 from dlrm_mini.progress import bar
 from dlrm_mini.training import predict
@@ -58,6 +58,9 @@ VARIANTS = {
     "no prior": replace(CHOSEN, prior=0.0),
     "no dot products": replace(CHOSEN, interaction="cat"),
     "no hidden layer on top": replace(CHOSEN, top=(1,)),
+    "twice the epochs": replace(CHOSEN, epochs=2 * CHOSEN.epochs),
+    "threshold 100": replace(CHOSEN, threshold=100),
+    "threshold 1000": replace(CHOSEN, threshold=1000),
 }
 
 Found = TypeVar("Found")
@@ -121,7 +124,7 @@ class Data:
         """What nobody beats: the scores of the true probability."""
         return expected(self.chance.logit(), self.chance)
 
-    def net(self, seed: int, setting: Setting = CHOSEN) -> Tensor:
+    def net(self, seed: int, setting: Setting | None = None) -> Tensor:
         """The test logits (T,) of a DLRM."""
         return predict(fit_net(self.train, self.sizes, seed, setting), self.test).double()
 
@@ -141,7 +144,7 @@ def train_part(log: ClickLog, rows: int, seed: int = 0) -> dict[str, Any]:
         rows, the scores under "lr" and "dlrm", and the rows of all tables together.
     """
     data = Data.draw(log, rows).frequent()
-    found = {"lr": data.lr(seed), "dlrm": data.net(seed, part_setting(rows))}
+    found = {"lr": data.lr(seed), "dlrm": data.net(seed)}
     scores = {name: data.scored(logits) for name, logits in found.items()}
     return {"rows": rows, "table_rows": sum(data.sizes.values()), **scores}
 
@@ -154,9 +157,10 @@ def measure(progress: bool = True) -> Path:
     results: dict[str, Any] = {
         "scores": "of the test rows, expected over their labels; logloss in nats",
         "log": _about(log, data),
-        "settings": {"dlrm": asdict(CHOSEN), "lr": asdict(LR), "ids": asdict(SMALL)},
+        "settings": {"dlrm": asdict(CHOSEN), "ids": asdict(SMALL)},
         "optimum": data.best,
         "first_order": _first_order(log, data),
+        "additive": data.scored(best_additive(log, ROWS, data.test)),
     }
     total = len(CURVE) - 1 + 2 * len(SEEDS) + len(VARIANTS) + len(BUCKETS) + 2
     with bar(total=total, desc="click-log", unit="run", disable=not progress) as shown:
@@ -179,7 +183,8 @@ def measure(progress: bool = True) -> Path:
         }
         results["histograms"] = {name: histogram(one, data.chance) for name, one in first.items()}
         results["variants"] = {
-            name: data.scored(done(whole.net(0, how))) for name, how in VARIANTS.items()
+            name: data.scored(done(data.frequent(how.threshold).net(0, how)))
+            for name, how in VARIANTS.items()
         }
         results["curve"] = [
             {"rows": ROWS, "table_rows": sum(whole.sizes.values())}
@@ -209,7 +214,7 @@ def _about(log: ClickLog, data: Data) -> dict[str, Any]:
 
 
 def _first_order(log: ClickLog, data: Data) -> dict[str, float]:
-    """The AUC of the planted first-order terms alone: what logistic regression could reach."""
+    """The AUC of the planted first-order terms; an additive model can do a little better."""
     terms = log.rows(TEST.start, TEST.stop).terms  # (3, T)
     return {"auc": expected_auc(terms[0], data.chance)}
 
@@ -239,8 +244,11 @@ def _recovered(seeds: dict[str, list[dict[str, float]]], best: dict[str, float])
 
 
 def _table(data: Data) -> dict[str, Any]:
-    """The small DLRM's scores with these ids, and the rows of its tables."""
-    return {"table_rows": sum(data.sizes.values()), **data.scored(data.net(0, SMALL))}
+    """The small DLRM's scores with these ids, the rows of its tables, and how many are in use."""
+    sparse = data.train.sparse
+    used = sum(len(torch.unique(sparse.ids(name))) for name in sparse.names)
+    rows = {"table_rows": sum(data.sizes.values()), "used_rows": used}
+    return rows | data.scored(data.net(0, SMALL))
 
 
 def _hashed(data: Data, buckets: int) -> dict[str, Any]:
