@@ -65,7 +65,7 @@ def generate(scratch: Path) -> None:
 
     log = ClickLog(ClickLogConfig())
     for name, rows in {"small": 1000, **SIZES}.items():
-        synthetic_text.write(log, scratch / f"{name}.txt", 0, rows)
+        synthetic_text.write(log, scratch / f"{name}.txt", 0, rows, progress=False)
 
 
 def prepare_all(scratch: Path) -> Measured:

@@ -49,7 +49,8 @@ def draw(log: ClickLog) -> None:
 
 def write(log: ClickLog, folder: Path) -> None:
     """All rows as Criteo's text, on the disk of `folder`."""
-    synthetic_text.write(log, folder / "bench-synthetic.txt", 0, ROWS).unlink()
+    path = folder / "bench-synthetic.txt"
+    synthetic_text.write(log, path, 0, ROWS, progress=False).unlink()
 
 
 def to_rows(rates: dict[str, list[float]]) -> list[Row]:

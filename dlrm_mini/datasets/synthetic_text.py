@@ -31,7 +31,7 @@ _TAB, _NEWLINE, _MINUS, _ZERO = np.frombuffer(b"\t\n-0", np.uint8)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
+def write(log: ClickLog, path: Path | str, start: int, stop: int, *, progress: bool = True) -> Path:
     """Write rows start..stop-1 as text; the file appears under its name when it is complete.
 
     Args:
@@ -39,6 +39,7 @@ def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
         path: the file, compressed when it ends in `.gz`; one that is there is replaced.
         start: first row.
         stop: the row after the last.
+        progress: show a bar.
 
     Returns:
         The file.
@@ -68,12 +69,13 @@ def write(log: ClickLog, path: Path | str, start: int, stop: int) -> Path:
             )
         with (
             gzip.open(part, "wb", 1) if zipped else part.open("wb") as file,
-            bar(total=stop - start, desc=path.name, unit=" rows", unit_scale=True) as progress,
-        ):
+            bar(total=stop - start, desc=path.name, unit=" rows", unit_scale=True,
+                disable=not progress) as shown,
+        ):  # fmt: skip
             for begin in range(start, stop, CHUNK):
                 rows = log.rows(begin, min(begin + CHUNK, stop))
                 file.write(lines(log, rows).data)
-                progress.update(len(rows.labels))
+                shown.update(len(rows.labels))
         part.replace(path)
     except OSError as error:
         raise UserError(
