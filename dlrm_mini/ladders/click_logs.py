@@ -138,15 +138,10 @@ class Data:
 
 
 def train_part(log: ClickLog, rows: int, seed: int = 0) -> dict[str, Any]:
-    """One point of the learning curve: both models, trained on the first `rows` rows.
-
-    Returns:
-        rows, the scores under "lr" and "dlrm", and the rows of all tables together.
-    """
+    """Both models, trained on the first `rows` rows: their scores, under "lr" and "dlrm"."""
     data = Data.draw(log, rows).frequent()
     found = {"lr": data.lr(seed), "dlrm": data.net(seed)}
-    scores = {name: data.scored(logits) for name, logits in found.items()}
-    return {"rows": rows, "table_rows": sum(data.sizes.values()), **scores}
+    return {name: data.scored(logits) for name, logits in found.items()}
 
 
 def measure(progress: bool = True) -> Path:
@@ -162,7 +157,7 @@ def measure(progress: bool = True) -> Path:
         "first_order": _first_order(log, data),
         "additive": data.scored(best_additive(log, ROWS, data.test)),
     }
-    total = len(CURVE) - 1 + 2 * len(SEEDS) + len(VARIANTS) + len(BUCKETS) + 2
+    total = (len(CURVE) - 2) * len(SEEDS) + 1 + 2 * len(SEEDS) + len(VARIANTS) + len(BUCKETS) + 2
     with bar(total=total, desc="click-log", unit="run", disable=not progress) as shown:
 
         def done(found: Found) -> Found:
@@ -187,10 +182,12 @@ def measure(progress: bool = True) -> Path:
             for name, how in VARIANTS.items()
         }
         results["curve"] = [
-            {"rows": ROWS, "table_rows": sum(whole.sizes.values())}
-            | {name: found[0] for name, found in seeds.items()}
+            {"rows": ROWS, **seeds}
             if rows == ROWS
-            else done(train_part(log, rows))
+            else _point(
+                rows,
+                [done(train_part(log, rows, s)) for s in (SEEDS if rows < ROWS else SEEDS[:1])],
+            )
             for rows in CURVE
         ]
         results["ids"] = {
@@ -211,6 +208,11 @@ def _about(log: ClickLog, data: Data) -> dict[str, Any]:
         "test_rows": len(data.test),
         "share_of_clicks": float(data.train.labels.double().mean()),
     }
+
+
+def _point(rows: int, of_seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A point of the learning curve: the rows, and each model's scores with each seed."""
+    return {"rows": rows} | {name: [one[name] for one in of_seeds] for name in of_seeds[0]}
 
 
 def _first_order(log: ClickLog, data: Data) -> dict[str, float]:

@@ -162,6 +162,8 @@ def price(axes: Axes, record: Record, buckets: int | None = None) -> None:
 def learning_curve(record: Record, *, prediction: float | None = None) -> Figure:
     """AUC by training rows with its ceilings, and how far the logloss is from the best possible.
 
+    Means of the seeds, in bands from the lowest to the highest.
+
     Args:
         record: the results of `click_log`.
         prediction: the reader's guess of the AUC after a million rows, drawn as a star.
@@ -172,10 +174,13 @@ def learning_curve(record: Record, *, prediction: float | None = None) -> Figure
     rows = [part["rows"] for part in curve]
     looks = (("lr", "logistic regression", style.BLUE, "s"), ("dlrm", "DLRM", style.ORANGE, "o"))
     for model, name, colour, marker in looks:
-        auc = [part[model]["auc"] for part in curve]
-        excess = [part[model]["logloss"] - best["logloss"] for part in curve]
-        left.semilogx(rows, auc, marker + "-", color=colour, label=name)
-        right.loglog(rows, excess, marker + "-", color=colour, label=name)
+        auc = [[one["auc"] for one in part[model]] for part in curve]
+        excess = [[one["logloss"] - best["logloss"] for one in part[model]] for part in curve]
+        for axes, values in ((left, auc), (right, excess)):
+            means = [float(np.mean(seeds)) for seeds in values]
+            axes.plot(rows, means, marker + "-", color=colour, label=name)
+            axes.fill_between(rows, *([end(seeds) for seeds in values] for end in (min, max)),
+                              color=colour, alpha=0.25)  # fmt: skip
     ceilings = ((best["auc"], "best possible"), (record["additive"]["auc"], "best without pairs"))
     for height, name in ceilings:
         left.axhline(height, **style.LITERATURE)
@@ -184,7 +189,8 @@ def learning_curve(record: Record, *, prediction: float | None = None) -> Figure
         left.plot(record["log"]["train_rows"], prediction, "*", color=style.RED, markersize=15)
         left.annotate("your guess", (record["log"]["train_rows"], prediction), xytext=(-8, -16),
                       textcoords="offset points", color=style.RED, ha="right")  # fmt: skip
-    left.set(xlabel="training rows", ylabel="test AUC", title="Towards the ceiling")
+    left.set(xlabel="training rows", ylabel="test AUC", title="Towards the ceiling", xscale="log")
+    right.set(xscale="log", yscale="log")
     right.legend(loc="lower left")
     right.set(
         xlabel="training rows", ylabel="logloss above the best, nats", title="What is missing"
