@@ -17,6 +17,7 @@ from dlrm_mini.ladders import click_models, rating_models, rating_nets
 from dlrm_mini.shell import arguments, evaluate, recipes, rows, train
 from dlrm_mini.shell.models import KINDS, usual
 from dlrm_mini.shell.rows import Rows
+from tests.interruption import interrupted
 
 N = 3000
 EVERY = [(model, task) for model in arguments.MODELS for task in arguments.TASKS]
@@ -152,19 +153,9 @@ def test_stopped_and_resumed_it_ends_at_the_same_bits(say, here, monkeypatch, mo
     """Ctrl-C in the third epoch, with that epoch's steps done and not yet saved."""
     command = f"train --model {model} --task {task} --epochs 4 --out "
     say(command + "whole.pt")
-    fit, calls = train.fit, []
-
-    def interrupted(*args, **keywords):
-        history = fit(*args, **keywords)
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return history
-
-    monkeypatch.setattr(train, "fit", interrupted)
-    status, _, complaint = say(command + "cut.pt")
+    with interrupted(monkeypatch, call=3):
+        status, _, complaint = say(command + "cut.pt")
     assert status == 130 and "--resume" in complaint
-    monkeypatch.setattr(train, "fit", fit)
     assert left_behind(here) == ["cut.pt", "whole.pt"]
     assert say("evaluate --checkpoint cut.pt")[0] == 0  # two epochs' worth, and whole
     torch.rand(7)  # another random state than the one that the checkpoint restores

@@ -20,8 +20,9 @@ from dlrm_mini.ladders.click_log_training import (
     part_setting,
     score_prepared,
 )
-from dlrm_mini.shell import arguments, recipes, train
+from dlrm_mini.shell import arguments, recipes
 from dlrm_mini.shell.models import usual
+from tests.interruption import interrupted
 
 N = 4200  # rows, of which 3600 are to train on
 TRAIN = "train --data criteo --from log --batch-size 900 --out "
@@ -161,19 +162,9 @@ def test_it_is_the_ladders_own_loop(say):
 def test_stopped_and_resumed_it_ends_at_the_same_bits(say, here, monkeypatch):
     """Ctrl-C in the third epoch, with that epoch's steps done and not yet saved."""
     say(TRAIN + "whole.pt --epochs 4")
-    fit, calls = train.fit, []
-
-    def interrupted(*args, **keywords):
-        history = fit(*args, **keywords)
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return history
-
-    monkeypatch.setattr(train, "fit", interrupted)
-    status, _, complaint = say(TRAIN + "cut.pt --epochs 4")
+    with interrupted(monkeypatch, call=3):
+        status, _, complaint = say(TRAIN + "cut.pt --epochs 4")
     assert status == 130 and "--resume" in complaint
-    monkeypatch.setattr(train, "fit", fit)
     assert left_behind(here) == ["cut.pt", "run.pt", "whole.pt"]
     assert content("cut.pt")["loader"]["epoch"] == 2
     assert say("evaluate --checkpoint cut.pt --from log")[0] == 0

@@ -1,9 +1,10 @@
 """The teacher of a synthetic click log: what it plants, with strengths that are exact.
 
 Fields are drawn independently of each other, and the vector of a field has mean zero over its ids,
-tail and "missing" included. So the term of a pair, c <v, w>, has mean zero given either id alone:
-the best first-order model sees nothing of it, and of a triple's term, c sum_d v_d w_d x_d, the best
-second-order model sees nothing. For the same reason all terms are uncorrelated, and with the
+tail and "missing" included. So the term of a pair, c <v, w>, has mean zero given either id alone,
+and that of a triple, c sum_d v_d w_d x_d, given any two: in logits, models of lower order see
+nothing of it. (Through the sigmoid they see a little: where a term spreads the logits, the mean
+chance moves.) For the same reason all terms are uncorrelated, and with the
 covariances V, W, X of the vectors the variances are c**2 sum(V * W) and c**2 sum(V * W * X), entry
 by entry: the strengths asked for are met exactly, not on a sample.
 """

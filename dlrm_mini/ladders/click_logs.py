@@ -145,7 +145,7 @@ def train_part(log: ClickLog, rows: int, seed: int = 0) -> dict[str, Any]:
 
 
 def measure(progress: bool = True) -> Path:
-    """Train, count and record `click_log`: a quarter of an hour on one core."""
+    """Train, count and record `click_log`: 20 minutes on one core."""
     started = time.process_time()
     log = ClickLog(config(), threads=1)
     data = Data.draw(log, ROWS)
