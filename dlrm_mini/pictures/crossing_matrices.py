@@ -66,7 +66,7 @@ def matrices(
                 axes.plot(known[triple], row, "|", color=style.RED, markersize=17, mew=2.5)
         axes.set_yticks(range(len(triples)), list(triples), fontsize=8.5)
         axes.set(ylim=(len(triples) - 0.4, -0.6), xlim=(0, 0.9), xlabel="logits", ylabel="triple")
-        axes.set_title("strongest triples")
+        axes.set_title("top triples")
         axes.grid(axis="y", visible=False)
     picture.suptitle(title, x=0.02, y=0.985, ha="left", fontweight="bold", fontsize=12)
     return picture
