@@ -65,11 +65,11 @@ def plainly_good(fields: list[str]) -> bool:
 
 
 def plainly_bad(fields: list[str]) -> bool:
-    """What nobody would, leaving out spellings such as +5 and 007 that may go either way."""
+    """What nobody would, leaving out spellings (+5, 007, blanks) that may go either way."""
     return (
         len(fields) != 40
-        or not re.fullmatch(r" ?\+?0*[01]", fields[0], re.ASCII)
-        or not all(re.fullmatch(r"( ?[+-]?\d+)?", x, re.ASCII) for x in fields[1:14])
+        or not re.fullmatch(r" *\+?0*[01]", fields[0], re.ASCII)
+        or not all(re.fullmatch(r" *([+-]?\d+)?", x, re.ASCII) for x in fields[1:14])
         or not all(re.fullmatch("([0-9a-fA-F]{8})?", x) for x in fields[14:])
     )
 
