@@ -6,11 +6,12 @@ integers and 26 strings, rows for each second of processor time on a two-core Xe
 bytes as one 64-bit integer without a copy through Python, from which a kernel here makes the number
 that the hexadecimal digits stand for.
 
-Polars forgives a line that is too short, and a carriage return within one. Both are counted for
-that reason. Where anything is wrong in a block, its lines are looked at one by one, and those that
-are plainly bad are taken out; should polars still complain, the others are halved again and again
-until the bad ones stand alone. What is good is read by the very same code, so a bad line never
-changes what becomes of its neighbours.
+Polars takes an integer with spaces before it, and spaces alone for a missing one; so do we. It also
+forgives a line that is too short, and a carriage return within one. Both are counted for that
+reason. Where anything is wrong in a block, its lines are looked at one by one, and those that are
+plainly bad are taken out; should polars still complain, the others are halved again and again until
+the bad ones stand alone. What is good is read by the very same code, so a bad line never changes
+what becomes of its neighbours.
 """
 
 from __future__ import annotations
