@@ -144,7 +144,13 @@ class Run:
                 "Use the same optimizer, or train again."
             )
         load_weights(self.model, content["model"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+        except ValueError as error:
+            raise UserError(
+                f"the optimizer's state in {path} belongs to other parameters ({error}). A run "
+                "with fused tables goes on with fused tables, one with plain tables with plain."
+            ) from error
         self.loader.load_state_dict(content["loader"])
         if self.schedule is not None:
             self.schedule.load_state_dict(content["schedule"])

@@ -1,59 +1,32 @@
 """Embedding tables: what a DLRM keeps of each id, looked up and pooled for a whole batch.
 
-A row may hold several ids of one feature (a *bag*): their vectors are pooled, by sum or by mean,
-into one vector per feature and row. The convention is that of
+`EmbeddingTables` leaves gradients and updates to torch; `FusedEmbeddingTables` computes the same,
+and updates the rows inside the backward pass.
+
+A row of a batch may hold several ids of one feature (a *bag*): their vectors are pooled, by sum or
+by mean, into one vector per feature and row. The convention is that of
 `torch.nn.functional.embedding_bag`, and of EmbeddingBagCollection in TorchRec.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from itertools import pairwise
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dlrm_mini.datasets.sparse import Bag, SparseFeatures
+from dlrm_mini.datasets.sparse import Bag, Column, SparseFeatures
 from dlrm_mini.errors import UserError
+from dlrm_mini.kernels.rules import Lookups
+from dlrm_mini.optimizers import RowOptimizer
+from dlrm_mini.table_checks import Pooling, check_features, check_ids, check_sizes
 
-Pooling = Literal["sum", "mean"]
+__all__ = ["EmbeddingTables", "FusedEmbeddingTables", "Pooling", "check_features", "check_ids"]
 
-
-def check_ids(feature: str, ids: Tensor, n_rows: int) -> None:
-    """Raise a UserError unless every id has a row in the feature's table of `n_rows` rows."""
-    if ids.numel() == 0:
-        return
-    low, high = (int(end) for end in ids.aminmax())
-    if low < 0 or high >= n_rows:
-        wrong = low if low < 0 else high
-        raise UserError(
-            f"Feature '{feature}' has the id {wrong}, but its embedding table has {n_rows} rows; "
-            f"expected ids in 0..{n_rows - 1}. Train with a table that has a row for this id, or "
-            "leave the example out."
-        )
-
-
-def check_features(sparse: SparseFeatures, cardinalities: Mapping[str, int]) -> None:
-    """Raise a UserError unless every feature is there and every id of it has a row.
-
-    The smallest and the largest id of each feature are all that is read back, once for the whole
-    batch, so that a GPU is not waited for feature by feature.
-
-    Args:
-        sparse: the features of a batch; those that are not in `cardinalities` are not looked at.
-        cardinalities: feature -> rows of its table.
-    """
-    places = {name: sparse.index(name) for name in cardinalities}
-    if not sparse.batch_size:
-        return
-    starts = sparse.offsets[:: sparse.batch_size].tolist()  # of each feature's ids, V at the end
-    ids = {name: sparse.values[starts[f] : starts[f + 1]] for name, f in places.items()}
-    ids = {name: mine for name, mine in ids.items() if len(mine)}  # all bags may be empty
-    if not ids:
-        return
-    extremes = torch.stack([end for mine in ids.values() for end in mine.aminmax()]).tolist()
-    for name, low, high in zip(ids, extremes[::2], extremes[1::2], strict=True):
-        if low < 0 or high >= cardinalities[name]:
-            check_ids(name, ids[name], cardinalities[name])
+Kernel = Literal["auto", "reference", "cpu", "gpu"]
 
 
 class EmbeddingTables(nn.Module):
@@ -95,17 +68,12 @@ class EmbeddingTables(nn.Module):
         sparse_gradient: bool = False,
     ) -> None:
         super().__init__()
-        _check_sizes(cardinalities, dim, pooling)
+        check_sizes(cardinalities, dim, pooling)
         self.cardinalities, self.dim = dict(cardinalities), dim
         self.pooling, self.check, self.sparse_gradient = pooling, check, sparse_gradient
         self.tables = nn.ParameterDict()
         for name, n_rows in cardinalities.items():
-            table = torch.empty(n_rows, dim)
-            if init_std is None:
-                nn.init.uniform_(table, -(n_rows**-0.5), n_rows**-0.5)
-            else:
-                nn.init.normal_(table, std=init_std)
-            self.tables[name] = nn.Parameter(table)
+            self.tables[name] = nn.Parameter(_start(torch.empty(n_rows, dim), init_std))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,6 +118,166 @@ class EmbeddingTables(nn.Module):
         return pooled
 
 
+class FusedEmbeddingTables(nn.Module):
+    """The same tables as `EmbeddingTables`, stacked in one matrix and updated inside backward.
+
+    `forward` looks up and pools all tables in one pass. `backward` hands the gradient of the pooled
+    vectors to an optimizer, which changes the rows that were looked up at once: no gradient of a
+    table or of a lookup is made. That is how FBGEMM's table-batched embeddings work.
+
+    A step cannot be taken back: gradients of several batches do not add up, and cannot be clipped.
+
+    Args:
+        cardinalities: feature -> N_t, as in `EmbeddingTables`, and with the same first entries.
+        dim: D, the width of a vector.
+        pooling: "sum" or "mean".
+        init_std: as in `EmbeddingTables`.
+        check: whether `forward` looks for ids without a row.
+        kernel: module of `dlrm_mini.kernels`. "auto": "cpu" for float32 on a CPU, "gpu" for float32
+            on a CUDA device with Triton, else "reference".
+
+    Raises:
+        UserError: as `EmbeddingTables`.
+
+    Example:
+        >>> tables = FusedEmbeddingTables({"item": 10, "genres": 4}, dim=3)
+        >>> tables.fuse(RowWiseAdagrad(tables.parameters(), lr=0.1))
+        >>> tables(batch).sum().backward()  # the rows of `batch` have moved
+    """
+
+    first: Tensor  # (F + 1,) int64: where each table begins in `weight`
+
+    def __init__(
+        self,
+        cardinalities: Mapping[str, int],
+        dim: int,
+        *,
+        pooling: Pooling = "sum",
+        init_std: float | None = None,
+        check: bool = True,
+        kernel: Kernel = "auto",
+    ) -> None:
+        super().__init__()
+        check_sizes(cardinalities, dim, pooling)
+        self.cardinalities, self.dim = dict(cardinalities), dim
+        self.pooling, self.check, self.kernel = pooling, check, kernel
+        self.optimizer: RowOptimizer | None = None
+        first = torch.tensor([0, *cardinalities.values()]).cumsum(0)
+        self.register_buffer("first", first, persistent=False)
+        # numpy asks Linux for huge pages, torch does not: random rows are found faster in them.
+        self.weight = nn.Parameter(torch.from_numpy(np.empty((int(first[-1]), dim), np.float32)))
+        for table in self.tables.values():
+            _start(table, init_std)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The F features, in the order of the vectors."""
+        return tuple(self.cardinalities)
+
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        """Feature -> its table (N_t, D), a view of `weight`."""
+        places = pairwise(self.first.tolist())
+        whole = self.weight.detach()
+        return {name: whole[a:b] for name, (a, b) in zip(self.names, places, strict=True)}
+
+    def fuse(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let backward apply this optimizer's rule at once; its `step` is for other parameters.
+
+        Raises:
+            UserError: the optimizer has no rule for rows, or does not hold these tables.
+        """
+        if not isinstance(optimizer, RowOptimizer):
+            raise UserError(
+                f"{type(optimizer).__name__} cannot update tables inside backward; expected SGD, "
+                "Adagrad or RowWiseAdagrad of dlrm_mini.optimizers. With momentum, Adam or weight "
+                "decay, rows that a batch does not touch would have to move as well."
+            )
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        if not any(p is self.weight for p in held):
+            raise UserError(
+                f"The {type(optimizer).__name__} does not hold these tables. Make it from the "
+                "parameters of the model that they are part of."
+            )
+        self.optimizer = optimizer
+
+    def forward(self, sparse: SparseFeatures) -> Tensor:
+        """The pooled vectors (B, F, D) of a batch, in the order of `names`.
+
+        Raises:
+            UserError: a feature is missing, or an id has no row in its table.
+        """
+        if self.check:
+            check_features(sparse, self.cardinalities)
+        pooled: Tensor = _Fused.apply(self.weight, self._lookups(sparse), self)  # type: ignore[no-untyped-call]
+        return pooled
+
+    def _lookups(self, sparse: SparseFeatures) -> Lookups:
+        if sparse.names != self.names:
+            columns: dict[str, Column] = {}
+            for name in self.names:
+                ids, offsets, weight = sparse.bag(name)
+                columns[name] = (ids, offsets) if weight is None else (ids, offsets, weight)
+            sparse = SparseFeatures.from_columns(columns)
+        weights = sparse.weights
+        if self.pooling == "mean":
+            lengths = sparse.offsets.diff()
+            shares = lengths.clamp(min=1).reciprocal().repeat_interleave(lengths)
+            weights = shares if weights is None else shares * weights
+        return Lookups(sparse.values, sparse.offsets, self.first, weights)
+
+    def kernels(self) -> Any:
+        """The module of `dlrm_mini.kernels` that does the work."""
+        name, table = self.kernel, self.weight
+        if name == "auto":
+            fits = table.dtype == torch.float32
+            on_gpu = table.device.type == "cuda" and importlib.util.find_spec("triton")
+            name = "gpu" if on_gpu else "cpu" if table.device.type == "cpu" else "reference"
+            name = name if fits else "reference"
+        return importlib.import_module(f"dlrm_mini.kernels.{name}")
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Under the names that `EmbeddingTables` gives its tables: weights fit both ways."""
+        for name, table in self.tables.items():
+            destination[f"{prefix}tables.{name}"] = table
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, _metadata: Any, strict: bool, *lists: list[str]
+    ) -> None:
+        missing, unexpected, errors = lists
+        mine = {f"{prefix}tables.{name}": table for name, table in self.tables.items()}
+        for key, table in mine.items():
+            if key not in state_dict:
+                missing.append(key)
+            elif (shape := state_dict[key].shape) != table.shape:
+                errors.append(f"size mismatch for {key}: {shape} instead of {table.shape}")
+            else:
+                table.copy_(state_dict[key])
+        unexpected += [key for key in state_dict if key.startswith(prefix) and key not in mine]
+
+
+class _Fused(torch.autograd.Function):
+    """Pooling whose backward is the update itself."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, lookups: Lookups, tables: FusedEmbeddingTables) -> Tensor:
+        ctx.lookups, ctx.tables = lookups, tables
+        pooled: Tensor = tables.kernels().forward(weight, lookups)
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        tables = ctx.tables
+        if tables.optimizer is None:
+            raise UserError(
+                "These tables have no optimizer, so that backward cannot update them. Call "
+                "tables.fuse(optimizer) once, after the optimizer is made."
+            )
+        gradient = gradient.to(tables.weight.dtype)
+        tables.optimizer.update_fused(tables.weight, ctx.lookups, gradient, tables.kernels())
+        return None, None, None
+
+
 def _sum_bags(table: Tensor, bag: Bag, sparse_gradient: bool = False) -> Tensor:
     """The sum of weight * vector over each bag, (B, D)."""
     return F.embedding_bag(
@@ -163,22 +291,8 @@ def _sum_bags(table: Tensor, bag: Bag, sparse_gradient: bool = False) -> Tensor:
     )
 
 
-def _check_sizes(cardinalities: Mapping[str, int], dim: int, pooling: str) -> None:
-    """Raise a UserError unless tables of these sizes can be built."""
-    if not cardinalities:
-        raise UserError("There is no sparse feature; expected at least one embedding table.")
-    if dim < 1:
-        raise UserError(f"The embedding dimension is {dim}; expected at least 1.")
-    if pooling not in get_args(Pooling):
-        raise UserError(f"The pooling is {pooling!r}; expected 'sum' or 'mean'.")
-    for name, n_rows in cardinalities.items():
-        if n_rows < 1:
-            raise UserError(
-                f"The table of feature '{name}' has {n_rows} rows; expected at least 1: "
-                "the largest id plus one."
-            )
-        if not name or "." in name or hasattr(nn.ParameterDict, name):
-            raise UserError(
-                f"A feature cannot be called {name!r}: torch stores a table under its feature's "
-                "name. Choose another name, without a dot."
-            )
+def _start(table: Tensor, init_std: float | None) -> Tensor:
+    """Fill a table with its first entries, in place."""
+    if init_std is None:
+        return nn.init.uniform_(table, -(len(table) ** -0.5), len(table) ** -0.5)
+    return nn.init.normal_(table, std=init_std)

@@ -14,7 +14,7 @@ lower triangle of their Gram matrix row by row, behind the dense vector itself:
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -121,6 +121,38 @@ def dot_interaction(dense: Tensor, vectors: Tensor, *, self_interaction: bool = 
     return torch.cat([dense, pairs], dim=1)
 
 
+def fused_dot_interaction(
+    dense: Tensor, vectors: Tensor, *, self_interaction: bool = False
+) -> Tensor:
+    """What `dot_interaction` gives, in float32 and in one pass over memory (`kernels.pairs`).
+
+    Only on a CPU and in float32; for other devices, and in float64, it is
+    `dot_interaction`. Args, result and errors are the same.
+    """
+    if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+        return dot_interaction(dense, vectors, self_interaction=self_interaction)
+    _check_shapes(dense, vectors)
+    products: Tensor = _Pairs.apply(dense.float(), vectors, self_interaction)  # type: ignore[no-untyped-call]
+    return products
+
+
+class _Pairs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, vectors: Tensor, self_interaction: bool) -> Tensor:
+        from dlrm_mini.kernels import pairs  # numba takes half a second, and most need it not
+
+        ctx.save_for_backward(dense, vectors)
+        ctx.self_interaction = self_interaction
+        return pairs.forward(dense, vectors, self_interaction)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        from dlrm_mini.kernels import pairs
+
+        dense, vectors = ctx.saved_tensors
+        return *pairs.backward(dense, vectors, ctx.self_interaction, gradient), None
+
+
 def dot_products(x: Tensor, *, self_interaction: bool = False) -> Tensor:
     """The dot product of each pair alone, (B, n_pairs), in the order of `pair_indices`.
 
@@ -147,10 +179,14 @@ def cat_interaction(dense: Tensor, vectors: Tensor) -> Tensor:
 
 def _together(dense: Tensor, vectors: Tensor) -> Tensor:
     """All n = F + 1 vectors of each row, (B, n, D)."""
+    _check_shapes(dense, vectors)
+    return torch.cat([dense[:, None], vectors], dim=1)
+
+
+def _check_shapes(dense: Tensor, vectors: Tensor) -> None:
     if dense.ndim != 2 or vectors.ndim != 3 or dense.shape != vectors[:, 0].shape:
         raise UserError(
             f"The dense vectors have the shape {tuple(dense.shape)} and the embeddings "
             f"{tuple(vectors.shape)}; expected (B, D) and (B, F, D) with the same B and D. The "
             "bottom MLP must end at the embedding dimension."
         )
-    return torch.cat([dense[:, None], vectors], dim=1)

@@ -5,13 +5,16 @@ Systems". Layers, orders and starting values are those of its public implementat
 (facebookresearch/dlrm), so that weights trained there can be copied in.
 """
 
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dlrm_mini.datasets.batches import Batch, SparseFeatures, check_dense
-from dlrm_mini.embeddings import EmbeddingTables
-from dlrm_mini.interactions import cat_interaction, dot_interaction, gram
+from dlrm_mini.embeddings import EmbeddingTables, FusedEmbeddingTables
+from dlrm_mini.errors import UserError
+from dlrm_mini.interactions import cat_interaction, dot_interaction, fused_dot_interaction, gram
 from dlrm_mini.models import dlrm_drawing
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.dlrm_description import describe, live_shapes
@@ -26,6 +29,11 @@ class DLRM(nn.Module):
         check: whether `forward` looks for ids without a row and for dense features that are not
             finite; later, `model.tables.check` switches both.
         sparse_gradient: whether the tables get gradients of the rows touched only.
+        tables: a module with the interface of `EmbeddingTables` to take its place: fused tables, or
+            smaller ones. The other two arguments are then its own.
+
+    Raises:
+        UserError: `tables` of other features or another width than the config's.
 
     Example:
         >>> model = DLRM(DLRMConfig(4, {"user": 9, "item": 7}, dim=8, bottom=(8,), top=(16, 1)))
@@ -34,12 +42,17 @@ class DLRM(nn.Module):
     """
 
     def __init__(
-        self, config: DLRMConfig, *, check: bool = True, sparse_gradient: bool = False
+        self,
+        config: DLRMConfig,
+        *,
+        check: bool = True,
+        sparse_gradient: bool = False,
+        tables: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.bottom = fully_connected(config.bottom_sizes, last="relu")
-        self.tables = EmbeddingTables(
+        self.tables: Any = tables or EmbeddingTables(
             config.cardinalities,
             config.dim,
             pooling=config.pooling,
@@ -47,6 +60,7 @@ class DLRM(nn.Module):
             check=check,
             sparse_gradient=sparse_gradient,
         )
+        _check_tables(self.tables, config)
         self.top = fully_connected(config.top_sizes, last="none", dropout=config.dropout)
 
     @property
@@ -75,8 +89,11 @@ class DLRM(nn.Module):
         """
         dense, vectors = self.interact(batch)
         if self.config.interaction == "dot":
+            # Who asks for fused tables asks for speed.
+            fused = isinstance(self.tables, FusedEmbeddingTables)
+            dot = fused_dot_interaction if fused else dot_interaction
             own = self.config.self_interaction
-            together = dot_interaction(dense, vectors, self_interaction=own)  # (B, D + pairs)
+            together = dot(dense, vectors, self_interaction=own)  # (B, D + pairs)
         else:
             together = cat_interaction(dense, vectors)  # (B, n * D)
         logits: Tensor = self.top(together).squeeze(1)  # (B, 1) -> (B,)
@@ -103,6 +120,17 @@ class DLRM(nn.Module):
     def draw(self) -> Figure:
         """The architecture as a block diagram."""
         return dlrm_drawing.draw(self.config)
+
+
+def _check_tables(tables: Any, config: DLRMConfig) -> None:
+    """Raise a UserError unless the tables are those that the config describes."""
+    found = (tables.names, tables.dim, dict(tables.cardinalities))
+    expected = (tuple(config.cardinalities), config.dim, dict(config.cardinalities))
+    if found != expected:
+        raise UserError(
+            f"The tables have the ids {found[2]} and width {found[1]}; the config describes "
+            f"{expected[2]} and width {expected[1]}, in this order. Make both from one config."
+        )
 
 
 def random_batch(config: DLRMConfig, batch_size: int, seed: int = 0) -> Batch:

@@ -59,7 +59,7 @@ def fully_connected(
         layers.append(layer)
         hidden = place < len(sizes)
         if hidden or last == "relu":
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))  # a linear layer does not need its output
         if hidden and dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)

@@ -1,0 +1,104 @@
+"""All pairs' dot products on a CPU, in numba: straight into the top MLP's input, and back.
+
+In torch the same takes a concatenation, a full matrix of products of which half is thrown away, an
+index, and in backward a matrix of zeros to scatter into: more time in memory than in arithmetic.
+Here a row's vectors stay in the first cache from their first product to their last.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from dlrm_mini.kernels.cpu import Floats, use_torch_threads
+
+BLOCK = 64  # rows that share one buffer
+_compile: Any = njit(
+    parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
+)
+
+
+def forward(dense: Tensor, vectors: Tensor, self_interaction: bool) -> Tensor:
+    """The dense vector and the products of all pairs, as `interactions.dot_interaction`.
+
+    Args:
+        dense: (B, D) float32.
+        vectors: (B, F, D) float32.
+        self_interaction: whether the diagonal is among the products.
+
+    Returns:
+        (B, D + n_pairs) float32, with n = F + 1 vectors.
+    """
+    n, dim = vectors.shape[1] + 1, vectors.shape[2]
+    width = dim + n * (n - 1 + 2 * self_interaction) // 2
+    out = torch.empty(len(dense), width)
+    use_torch_threads()
+    _forward(_array(dense), _array(vectors), int(self_interaction), out.numpy())
+    return out
+
+
+def backward(
+    dense: Tensor, vectors: Tensor, self_interaction: bool, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients (B, D) and (B, F, D) of what went into `forward`.
+
+    Args:
+        dense: (B, D) float32.
+        vectors: (B, F, D) float32.
+        self_interaction: as in `forward`.
+        gradient: (B, D + n_pairs) float32, of what came out.
+    """
+    to_dense, to_vectors = torch.empty_like(dense), torch.empty_like(vectors)
+    arrays = (_array(tensor) for tensor in (dense, vectors, gradient))
+    use_torch_threads()
+    _backward(*arrays, int(self_interaction), to_dense.numpy(), to_vectors.numpy())
+    return to_dense, to_vectors
+
+
+@_compile
+def _forward(dense: Floats, vectors: Floats, diagonal: int, out: Floats) -> None:
+    n_rows, n_features, dim = vectors.shape
+    for block in prange((n_rows + BLOCK - 1) // BLOCK):
+        turned = np.empty((dim, n_features + 1), np.float32)  # a row's vectors as columns
+        for row in range(block * BLOCK, min(n_rows, (block + 1) * BLOCK)):
+            for d in range(dim):
+                turned[d, 0] = out[row, d] = dense[row, d]
+                for f in range(n_features):
+                    turned[d, f + 1] = vectors[row, f, d]
+            place = dim
+            for i in range(1 - diagonal, n_features + 1):
+                products = out[row, place : place + i + diagonal]  # of vector i with those before
+                products[:] = 0
+                for d in range(dim):
+                    for j in range(len(products)):
+                        products[j] += turned[d, i] * turned[d, j]
+                place += len(products)
+
+
+@_compile
+def _backward(
+    dense: Floats, vectors: Floats, gradient: Floats, diagonal: int, to_dense: Floats,
+    to_vectors: Floats,
+) -> None:  # fmt: skip
+    n_rows, n_features, dim = vectors.shape
+    for block in prange((n_rows + BLOCK - 1) // BLOCK):
+        x = np.empty((n_features + 1, dim), np.float32)
+        slope = np.empty((n_features + 1, dim), np.float32)
+        for row in range(block * BLOCK, min(n_rows, (block + 1) * BLOCK)):
+            x[0], x[1:] = dense[row], vectors[row]
+            slope[0], slope[1:] = gradient[row, :dim], 0
+            place = dim
+            for i in range(1 - diagonal, n_features + 1):
+                for j in range(i + diagonal):
+                    of_product = gradient[row, place + j]
+                    for d in range(dim):
+                        slope[i, d] += of_product * x[j, d]
+                        slope[j, d] += of_product * x[i, d]
+                place += i + diagonal
+            to_dense[row], to_vectors[row] = slope[0], slope[1:]
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
