@@ -132,12 +132,9 @@ class FusedEmbeddingTables(nn.Module):
         dim: D, the width of a vector.
         pooling: "sum" or "mean".
         init_std: as in `EmbeddingTables`.
-        check: whether `forward` looks for ids without a row.
+        check: whether `forward` looks for ids without a row; the kernel for the CPU always does.
         kernel: module of `dlrm_mini.kernels`. "auto": "cpu" for float32 on a CPU, "gpu" for float32
             on a CUDA device with Triton, else "reference".
-
-    Raises:
-        UserError: as `EmbeddingTables`.
 
     Example:
         >>> tables = FusedEmbeddingTables({"item": 10, "genres": 4}, dim=3)
@@ -207,9 +204,14 @@ class FusedEmbeddingTables(nn.Module):
         Raises:
             UserError: a feature is missing, or an id has no row in its table.
         """
-        if self.check:
+        if self.check and not self.kernels().CHECKS_IDS:
             check_features(sparse, self.cardinalities)
-        pooled: Tensor = _Fused.apply(self.weight, self._lookups(sparse), self)  # type: ignore[no-untyped-call]
+        lookups = self._lookups(sparse)
+        try:
+            pooled: Tensor = _Fused.apply(self.weight, lookups, self)  # type: ignore[no-untyped-call]
+        except UserError:
+            check_features(sparse, self.cardinalities)  # which feature it was
+            raise
         return pooled
 
     def _lookups(self, sparse: SparseFeatures) -> Lookups:

@@ -2,8 +2,12 @@
 
 No vector of a lookup and no gradient of one is ever written to memory. Both functions compute in
 float32, with as many threads as torch; they give the same bits on every run with the same number.
+
+What numba compiles is kept for the next process, in `__pycache__` or the user's cache folder. It
+does not notice when `radix` or `prefetch` change: touch this file then.
 """
 
+import functools
 from typing import Any
 
 import numba
@@ -15,18 +19,18 @@ from torch import Tensor
 
 from dlrm_mini.errors import UserError
 from dlrm_mini.kernels.prefetch import LINE, prefetch
+from dlrm_mini.kernels.radix import rows_of, sorted_lookups
 from dlrm_mini.kernels.rules import Lookups, Rule
 
-AHEAD = 24  # lookups between asking for a row and using it; 12 to 32 were equally good
-DIGIT = 11  # bits that one pass of the radix sort looks at
+CHECKS_IDS = True  # whether `forward` raises for an id without a row
+AHEAD = 32  # lookups between asking for a row and using it; 80 were equally good
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _NONE: Floats = np.empty(0, np.float32)
-_helper: Any = njit(cache=True, error_model="numpy")
 # Sums may be taken in any order, so that they can be vectorised. NaN stays NaN.
-_compile: Any = njit(
+_compile = njit(
     parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
 )
 
@@ -44,7 +48,8 @@ def forward(table: Tensor, lookups: Lookups) -> Tensor:
     pooled = torch.empty(lookups.batch_size, lookups.n_features, table.shape[1])
     wrong = np.zeros(1, np.int64)
     use_torch_threads()
-    _forward(_array(table), *_arrays(lookups), pooled.numpy(), wrong)
+    loop = _forward(table.shape[1], lookups.weights is not None)
+    loop(_array(table), *_arrays(lookups), pooled.numpy(), wrong)
     if wrong[0]:
         raise UserError("An id has no row in its table; expected ids in 0..rows - 1.")
     return pooled
@@ -76,144 +81,132 @@ def update(
     # A row belongs to one thread: a thread has whole tables, or every k-th row of each.
     parts = -(-threads // lookups.n_features)
     given = _array(table), *_arrays(lookups), _array(gradient.contiguous())
+    kind = table.shape[1], lookups.weights is not None
     if state is None:
-        _update_sgd(*given, np.float32(lr), parts)
+        _sgd(*kind)(*given, np.float32(lr), parts)
         return
     sums = _array(state).reshape(len(state), -1)  # (N, D) or (N, 1)
-    _update_adagrad(*given, sums, np.float32(lr), np.float32(eps), parts)
+    loop = _adagrad(*kind, by_row=state.ndim == 1)
+    loop(*given, sums, np.float32(lr), np.float32(eps), parts)
 
 
-@_compile
-def _forward(
-    table: Floats, ids: Ints, offsets: Ints, first: Ints, weights: Floats, pooled: Floats,
-    wrong: Ints,
-) -> None:  # fmt: skip
-    batch_size, _, dim = pooled.shape
-    for bag in prange(len(offsets) - 1):
-        feature, row = bag // batch_size, bag % batch_size
-        start, last = first[feature], offsets[(feature + 1) * batch_size] - 1
-        rows = first[feature + 1] - start
-        out = pooled[row, feature]
-        out[:] = 0
-        for place in range(offsets[bag], offsets[bag + 1]):
-            coming = start + ids[min(place + AHEAD, last)]
-            for column in range(0, dim, LINE):
-                prefetch(table, coming, column)
-            if ids[place] < 0 or ids[place] >= rows:
+# With the width of a row and the rule as constants, the compiler unrolls what is done to a row:
+# that takes a quarter off the time of a step. So each loop is made for its constants, compiled when
+# it is first called, and kept for the next process.
+
+
+@functools.cache
+def _forward(dim: int, weighted: bool) -> Any:
+    @_compile
+    def loop(
+        table: Floats, ids: Ints, offsets: Ints, first: Ints, weights: Floats, pooled: Floats,
+        wrong: Ints,
+    ) -> None:  # fmt: skip
+        batch_size = len(pooled)
+        for bag in prange(len(offsets) - 1):
+            feature, row = bag // batch_size, bag % batch_size
+            place, end = offsets[bag], offsets[bag + 1]
+            start, last = first[feature], offsets[(feature + 1) * batch_size] - 1
+            rows = first[feature + 1] - start
+            out = pooled[row, feature]
+            out[:] = 0
+            missing = 0
+            for k in range(place, end):
+                missing += ids[k] < 0 or ids[k] >= rows
+            if missing:
                 wrong[0] = 1
                 continue
-            vector = table[start + ids[place]]
-            weight = weights[place] if len(weights) else np.float32(1)
-            for d in range(dim):
-                out[d] += weight * vector[d]
-
-
-@_compile
-def _update_sgd(
-    table: Floats, ids: Ints, offsets: Ints, first: Ints, weights: Floats, gradient: Floats,
-    lr: np.float32, parts: int,
-) -> None:  # fmt: skip
-    batch_size, n_features, dim = gradient.shape
-    for job in prange(n_features * parts):
-        feature, part = job // parts, job % parts
-        start, last = first[feature], offsets[(feature + 1) * batch_size] - 1
-        for row in range(batch_size):
-            bag, slope = feature * batch_size + row, gradient[row, feature]
-            for place in range(offsets[bag], offsets[bag + 1]):
-                if parts > 1 and ids[place] % parts != part:
-                    continue
-                coming = start + ids[min(place + AHEAD, last)]
+            # Four rows at a time: their ways from memory overlap, and `out` is written once.
+            while place + 4 <= end and not weighted:
+                for k in range(place + AHEAD, place + AHEAD + 4):
+                    for column in range(0, dim, LINE):
+                        prefetch(table, start + ids[min(k, last)], column)
+                a, b = table[start + ids[place]], table[start + ids[place + 1]]
+                c, e = table[start + ids[place + 2]], table[start + ids[place + 3]]
+                for d in range(dim):
+                    out[d] += (a[d] + b[d]) + (c[d] + e[d])
+                place += 4
+            while place < end:
                 for column in range(0, dim, LINE):
-                    prefetch(table, coming, column)
-                step = lr * weights[place] if len(weights) else lr
+                    prefetch(table, start + ids[min(place + AHEAD, last)], column)
+                weight = weights[place] if weighted else np.float32(1)
                 vector = table[start + ids[place]]
                 for d in range(dim):
-                    vector[d] -= step * slope[d]
+                    out[d] += weight * vector[d]
+                place += 1
+
+    return loop
 
 
-@_compile
-def _update_adagrad(
-    table: Floats, ids: Ints, offsets: Ints, first: Ints, weights: Floats, gradient: Floats,
-    sums: Floats, lr: np.float32, eps: np.float32, parts: int,
-) -> None:  # fmt: skip
-    batch_size, n_features, dim = gradient.shape
-    by_row = sums.shape[1] == 1 and dim > 1
-    for job in prange(n_features * parts):
-        feature, part = job // parts, job % parts
-        start = first[feature]
-        begin = offsets[feature * batch_size]
-        bags = _bags(offsets, feature, batch_size)
-        keys, places = _sorted_lookups(ids[begin : begin + len(bags)], parts, part)
-        total = np.empty(dim, np.float32)
-        here, end = 0, len(keys)
-        while here < end:
-            key = keys[here]
-            coming = start + keys[min(here + AHEAD, end - 1)]
-            for column in range(0, dim, LINE):
-                prefetch(table, coming, column)
-            total[:] = 0
-            while here < end and keys[here] == key:  # every lookup of this row
-                slope = gradient[bags[places[here]], feature]
-                weight = weights[begin + places[here]] if len(weights) else np.float32(1)
+@functools.cache
+def _sgd(dim: int, weighted: bool) -> Any:
+    @_compile
+    def loop(
+        table: Floats, ids: Ints, offsets: Ints, first: Ints, weights: Floats, gradient: Floats,
+        lr: np.float32, parts: int,
+    ) -> None:  # fmt: skip
+        batch_size, n_features, _ = gradient.shape
+        for job in prange(n_features * parts):
+            feature, part = job // parts, job % parts
+            start, last = first[feature], offsets[(feature + 1) * batch_size] - 1
+            for row in range(batch_size):
+                bag, slope = feature * batch_size + row, gradient[row, feature]
+                for place in range(offsets[bag], offsets[bag + 1]):
+                    if parts > 1 and ids[place] % parts != part:
+                        continue
+                    for column in range(0, dim, LINE):
+                        prefetch(table, start + ids[min(place + AHEAD, last)], column)
+                    step = lr * weights[place] if weighted else lr
+                    vector = table[start + ids[place]]
+                    for d in range(dim):
+                        vector[d] -= step * slope[d]
+
+    return loop
+
+
+@functools.cache
+def _adagrad(dim: int, weighted: bool, by_row: bool) -> Any:
+    @_compile
+    def loop(
+        table: Floats, ids: Ints, offsets: Ints, first: Ints, weights: Floats, gradient: Floats,
+        sums: Floats, lr: np.float32, eps: np.float32, parts: int,
+    ) -> None:  # fmt: skip
+        batch_size, n_features, _ = gradient.shape
+        for job in prange(n_features * parts):
+            feature, part = job // parts, job % parts
+            start, begin = first[feature], offsets[feature * batch_size]
+            rows = rows_of(offsets, feature, batch_size)
+            keys, places = sorted_lookups(ids[begin : begin + len(rows)], parts, part)
+            rows = rows[places]
+            slopes = gradient[:, feature].copy()  # side by side, they stay in the second cache
+            total = np.zeros(dim, np.float32)
+            end = len(keys)
+            for here in range(end):
+                weight = weights[begin + places[here]] if weighted else np.float32(1)
+                slope = slopes[rows[here]]
                 for d in range(dim):
                     total[d] += weight * slope[d]
-                here += 1
-            vector, state = table[start + key], sums[start + key]
-            if by_row:
-                square = np.float32(0)
-                for d in range(dim):
-                    square += total[d] * total[d]
-                state[0] += square / np.float32(dim)
-                step = lr / (np.sqrt(state[0]) + eps)
-                for d in range(dim):
-                    vector[d] -= step * total[d]
-            else:
-                for d in range(dim):
-                    state[d] += total[d] * total[d]
-                    vector[d] -= lr * total[d] / (np.sqrt(state[d]) + eps)
+                if here + 1 < end and keys[here + 1] == keys[here]:
+                    continue  # not the last lookup of this row
+                row, coming = start + keys[here], start + keys[min(here + AHEAD, end - 1)]
+                for column in range(0, dim, LINE):
+                    prefetch(table, coming, column)
+                prefetch(sums, coming, 0)
+                if by_row:
+                    square = np.float32(0)
+                    for d in range(dim):
+                        square += total[d] * total[d]
+                    sums[row, 0] += square / np.float32(dim)
+                    step = lr / (np.sqrt(sums[row, 0]) + eps)
+                    for d in range(dim):
+                        table[row, d] -= step * total[d]
+                else:
+                    for d in range(dim):
+                        sums[row, d] += total[d] * total[d]
+                        table[row, d] -= lr * total[d] / (np.sqrt(sums[row, d]) + eps)
+                total[:] = 0
 
-
-@_helper
-def _bags(offsets: Ints, feature: int, batch_size: int) -> Any:
-    """The batch's row of each lookup of one feature."""
-    begin = offsets[feature * batch_size]
-    bags = np.empty(offsets[(feature + 1) * batch_size] - begin, np.int32)
-    for row in range(batch_size):
-        bag = feature * batch_size + row
-        bags[offsets[bag] - begin : offsets[bag + 1] - begin] = row
-    return bags
-
-
-@_helper
-def _sorted_lookups(ids: Ints, parts: int, part: int) -> Any:
-    """The ids of one part in rising order, and where each was; equal ids keep their order.
-
-    A radix sort: it counts instead of comparing, and its time grows with the ids alone.
-    """
-    keys, places = np.empty(len(ids), np.int64), np.empty(len(ids), np.int32)
-    n, largest = 0, 0
-    for place in range(len(ids)):
-        if parts == 1 or ids[place] % parts == part:
-            keys[n], places[n] = ids[place], place
-            largest = max(largest, ids[place])
-            n += 1
-    new_keys, new_places = np.empty(n, np.int64), np.empty(n, np.int32)
-    starts = np.empty((1 << DIGIT) + 1, np.int64)
-    mask, shift = (1 << DIGIT) - 1, 0
-    keys, places = keys[:n], places[:n]
-    while largest >> shift:
-        starts[:] = 0
-        for i in range(n):
-            starts[((keys[i] >> shift) & mask) + 1] += 1
-        for digit in range(mask):
-            starts[digit + 1] += starts[digit]
-        for i in range(n):
-            digit = (keys[i] >> shift) & mask
-            new_keys[starts[digit]], new_places[starts[digit]] = keys[i], places[i]
-            starts[digit] += 1
-        keys, new_keys, places, new_places = new_keys, keys, new_places, places
-        shift += DIGIT
-    return keys, places
+    return loop
 
 
 def use_torch_threads() -> int:

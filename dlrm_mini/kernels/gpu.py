@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dlrm_mini.kernels.rules import Lookups, Rule
 
+CHECKS_IDS = False  # whether `forward` raises for an id without a row
 _TILE = 2048  # numbers that one program adds up at a time: enough loads under way for popular rows
 
 

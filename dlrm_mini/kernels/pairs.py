@@ -15,7 +15,7 @@ from torch import Tensor
 from dlrm_mini.kernels.cpu import Floats, use_torch_threads
 
 BLOCK = 64  # rows that share one buffer
-_compile: Any = njit(
+_compile = njit(
     parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
 )
 
@@ -51,9 +51,9 @@ def backward(
         gradient: (B, D + n_pairs) float32, of what came out.
     """
     to_dense, to_vectors = torch.empty_like(dense), torch.empty_like(vectors)
-    arrays = (_array(tensor) for tensor in (dense, vectors, gradient))
+    given, diagonal = (_array(dense), _array(vectors), _array(gradient)), int(self_interaction)
     use_torch_threads()
-    _backward(*arrays, int(self_interaction), to_dense.numpy(), to_vectors.numpy())
+    _backward(*given, diagonal, to_dense.numpy(), to_vectors.numpy())
     return to_dense, to_vectors
 
 

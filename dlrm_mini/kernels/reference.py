@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dlrm_mini.kernels.rules import Lookups, Rule
 
+CHECKS_IDS = False  # whether `forward` raises for an id without a row
+
 
 def forward(table: Tensor, lookups: Lookups) -> Tensor:
     """The weighted sum of each bag's rows, (B, F, D); an empty bag gives zeros.
