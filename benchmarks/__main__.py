@@ -13,6 +13,9 @@ from benchmarks import (
     mf_fold,
     ratings,
     report,
+    step_kaggle,
+    step_profile,
+    step_rows,
     synthetic_speed,
 )
 from dlrm_mini.errors import UserError
@@ -21,7 +24,17 @@ from dlrm_mini.paths import build_dir
 # A benchmark gets the folder for its files and returns what it measured.
 BENCHMARKS: dict[str, Callable[[Path], list[report.Row]]] = {
     module.NAME: module.run
-    for module in (mf_fold, ratings, clicks, click_speed, synthetic_speed, criteo_prepare)
+    for module in (
+        mf_fold,
+        ratings,
+        clicks,
+        click_speed,
+        synthetic_speed,
+        criteo_prepare,
+        step_profile,
+        step_kaggle,
+        step_rows,
+    )
 }
 
 

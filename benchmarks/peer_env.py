@@ -17,7 +17,7 @@ from dlrm_mini.paths import checkout
 
 HERE = Path(__file__).parent
 # These compute with torch: with the course's, which saves a gigabyte and compares like with like.
-WITH_TORCH = ("deepctr", "fuxictr")
+WITH_TORCH = ("deepctr", "fuxictr", "fbgemm")
 
 
 class PeerError(Exception):
@@ -28,7 +28,7 @@ def of(peer: str, folder: Path) -> Path:
     """The Python of a peer's environment in `folder`, from the peer's requirements file.
 
     Args:
-        peer: "surprise", "myfm", "deepctr" or "fuxictr".
+        peer: "surprise", "myfm", "deepctr", "fuxictr" or "fbgemm".
         folder: where the environments are.
 
     Raises:
@@ -107,14 +107,15 @@ class Worker:
 
     Args:
         command: what to run.
+        threads: with how many threads.
     """
 
-    def __init__(self, command: Sequence[str | Path]) -> None:
+    def __init__(self, command: Sequence[str | Path], threads: int = 1) -> None:
         self.command = [str(word) for word in command]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (close() closes it)
         self._process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-            text=True, env=_environ(), cwd=checkout(),
+            text=True, env=_environ(threads), cwd=checkout(),
         )  # fmt: skip
 
     def ask(self, question: str) -> dict[str, Any]:
@@ -140,10 +141,11 @@ class Worker:
         self._errors.close()
 
 
-def _environ() -> dict[str, str]:
-    """The variables for a child: one thread, and nothing that lets in the course's packages."""
+def _environ(threads: int = 1) -> dict[str, str]:
+    """The variables for a child: its threads, and nothing that lets in the course's packages."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    return kept | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    pools = ("OMP", "OPENBLAS", "MKL", "NUMBA")
+    return kept | {f"{pool}_NUM_THREADS": str(threads) for pool in pools}
 
 
 def _call(command: list[str]) -> str:

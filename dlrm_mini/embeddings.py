@@ -10,7 +10,6 @@ by mean, into one vector per feature and row. The convention is that of
 
 import importlib
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from dlrm_mini.datasets.sparse import Bag, Column, SparseFeatures
 from dlrm_mini.errors import UserError
 from dlrm_mini.kernels.rules import Lookups
+from dlrm_mini.memory import check_fits
 from dlrm_mini.optimizers import RowOptimizer
 from dlrm_mini.table_checks import Pooling, check_features, check_ids, check_sizes
 
@@ -46,8 +46,8 @@ class EmbeddingTables(nn.Module):
             optimizers cannot use.
 
     Raises:
-        UserError: no feature, a table without a row, a width below one, another pooling, or a name
-            that torch cannot store a parameter under.
+        UserError: no feature, a table without a row, a width below one, another pooling, a name that
+            torch cannot store a parameter under, or more bytes than there is memory.
 
     Example:
         >>> tables = EmbeddingTables({"item": 10, "genres": 4}, dim=3, init_std=0.1)
@@ -69,6 +69,7 @@ class EmbeddingTables(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(cardinalities, dim, pooling)
+        check_fits(cardinalities, dim)
         self.cardinalities, self.dim = dict(cardinalities), dim
         self.pooling, self.check, self.sparse_gradient = pooling, check, sparse_gradient
         self.tables = nn.ParameterDict()
@@ -125,7 +126,7 @@ class FusedEmbeddingTables(nn.Module):
     vectors to an optimizer, which changes the rows that were looked up at once: no gradient of a
     table or of a lookup is made. That is how FBGEMM's table-batched embeddings work.
 
-    A step cannot be taken back: gradients of several batches do not add up, and cannot be clipped.
+    A step cannot be taken back: gradients of batches do not add up, and cannot be clipped.
 
     Args:
         cardinalities: feature -> N_t, as in `EmbeddingTables`, and with the same first entries.
@@ -156,6 +157,7 @@ class FusedEmbeddingTables(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(cardinalities, dim, pooling)
+        check_fits(cardinalities, dim)
         self.cardinalities, self.dim = dict(cardinalities), dim
         self.pooling, self.check, self.kernel = pooling, check, kernel
         self.optimizer: RowOptimizer | None = None
@@ -174,15 +176,14 @@ class FusedEmbeddingTables(nn.Module):
     @property
     def tables(self) -> dict[str, Tensor]:
         """Feature -> its table (N_t, D), a view of `weight`."""
-        places = pairwise(self.first.tolist())
-        whole = self.weight.detach()
-        return {name: whole[a:b] for name, (a, b) in zip(self.names, places, strict=True)}
+        parts = torch.split(self.weight.detach(), [*self.cardinalities.values()])
+        return dict(zip(self.names, parts, strict=True))
 
     def fuse(self, optimizer: torch.optim.Optimizer) -> None:
         """Let backward apply this optimizer's rule at once; its `step` is for other parameters.
 
         Raises:
-            UserError: the optimizer has no rule for rows, or does not hold these tables.
+            UserError: the optimizer has no rule for rows, or not these tables.
         """
         if not isinstance(optimizer, RowOptimizer):
             raise UserError(
@@ -232,10 +233,9 @@ class FusedEmbeddingTables(nn.Module):
         """The module of `dlrm_mini.kernels` that does the work."""
         name, table = self.kernel, self.weight
         if name == "auto":
-            fits = table.dtype == torch.float32
-            on_gpu = table.device.type == "cuda" and importlib.util.find_spec("triton")
-            name = "gpu" if on_gpu else "cpu" if table.device.type == "cpu" else "reference"
-            name = name if fits else "reference"
+            triton = table.device.type == "cuda" and importlib.util.find_spec("triton")
+            name = "gpu" if triton else "cpu" if table.device.type == "cpu" else "reference"
+            name = name if table.dtype == torch.float32 else "reference"
         return importlib.import_module(f"dlrm_mini.kernels.{name}")
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from dlrm_mini.datasets.sparse import SparseFeatures
 from dlrm_mini.errors import UserError
-from dlrm_mini.memory import check_fits
 
 Pooling = Literal["sum", "mean"]
 
@@ -52,7 +51,7 @@ def check_features(sparse: SparseFeatures, cardinalities: Mapping[str, int]) -> 
 
 
 def check_sizes(cardinalities: Mapping[str, int], dim: int, pooling: str) -> None:
-    """Raise a UserError unless tables of these sizes can be built, in float32 and in memory."""
+    """Raise a UserError unless tables of these sizes can be built."""
     if not cardinalities:
         raise UserError("There is no sparse feature; expected at least one embedding table.")
     if dim < 1:
@@ -70,4 +69,3 @@ def check_sizes(cardinalities: Mapping[str, int], dim: int, pooling: str) -> Non
                 f"A feature cannot be called {name!r}: torch stores a table under its feature's "
                 "name. Choose another name, without a dot."
             )
-    check_fits(cardinalities, dim)

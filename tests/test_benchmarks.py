@@ -1,5 +1,6 @@
 """The benchmarks' plumbing. No peer is installed here and nothing is fetched but the data set."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -92,6 +93,9 @@ def test_there_are_the_benchmarks_that_the_readme_and_the_plans_name():
         "click-speed",
         "synthetic",
         "criteo-prepare",
+        "step-profile",
+        "step-kaggle",
+        "step-rows",
     ]
 
 
@@ -203,7 +207,7 @@ for line in sys.stdin:
 """
 
 
-def test_a_worker_answers_on_one_thread_and_its_end_is_an_error(tmp_path, monkeypatch):
+def test_a_worker_answers_on_the_threads_it_is_given_and_its_end_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     script = tmp_path / "echo.py"
     script.write_text(ECHO)
@@ -213,6 +217,8 @@ def test_a_worker_answers_on_one_thread_and_its_end_is_an_error(tmp_path, monkey
     with pytest.raises(peer_env.PeerError, match="status 1 and said: no more"):
         worker.ask("stop")
     worker.close()
+    with contextlib.closing(peer_env.Worker([sys.executable, script], threads=2)) as two:
+        assert two.ask("1") == {"said": "1", "threads": "2"}
 
 
 def test_a_report_is_replaced_as_a_whole(tmp_path):
@@ -228,7 +234,7 @@ def test_a_report_is_replaced_as_a_whole(tmp_path):
 
 def test_the_peers_pins_are_exact_and_bring_no_torch():
     first = {"surprise": "scikit-surprise", "myfm": "myfm", "deepctr": "deepctr-torch",
-             "fuxictr": "fuxictr"}  # fmt: skip
+             "fuxictr": "fuxictr", "fbgemm": "fbgemm-gpu-cpu"}  # fmt: skip
     for peer, package in first.items():
         lines = (peer_env.HERE / f"requirements-{peer}.txt").read_text().splitlines()
         pins = [line for line in lines if not line.startswith("#")]

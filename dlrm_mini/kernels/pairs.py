@@ -50,31 +50,36 @@ def backward(
         self_interaction: as in `forward`.
         gradient: (B, D + n_pairs) float32, of what came out.
     """
-    to_dense, to_vectors = torch.empty_like(dense), torch.empty_like(vectors)
+    to_dense = torch.empty(dense.shape)
+    to_vectors = torch.empty(vectors.shape)
     given, diagonal = (_array(dense), _array(vectors), _array(gradient)), int(self_interaction)
     use_torch_threads()
     _backward(*given, diagonal, to_dense.numpy(), to_vectors.numpy())
     return to_dense, to_vectors
 
 
+# Plain loops beat those that put a row's vectors side by side, and those made for one width.
+
+
 @_compile
 def _forward(dense: Floats, vectors: Floats, diagonal: int, out: Floats) -> None:
     n_rows, n_features, dim = vectors.shape
     for block in prange((n_rows + BLOCK - 1) // BLOCK):
-        turned = np.empty((dim, n_features + 1), np.float32)  # a row's vectors as columns
+        x = np.empty((n_features + 1, dim), np.float32)
         for row in range(block * BLOCK, min(n_rows, (block + 1) * BLOCK)):
             for d in range(dim):
-                turned[d, 0] = out[row, d] = dense[row, d]
-                for f in range(n_features):
-                    turned[d, f + 1] = vectors[row, f, d]
+                x[0, d] = out[row, d] = dense[row, d]
+            for f in range(n_features):
+                for d in range(dim):
+                    x[f + 1, d] = vectors[row, f, d]
             place = dim
             for i in range(1 - diagonal, n_features + 1):
-                products = out[row, place : place + i + diagonal]  # of vector i with those before
-                products[:] = 0
-                for d in range(dim):
-                    for j in range(len(products)):
-                        products[j] += turned[d, i] * turned[d, j]
-                place += len(products)
+                for j in range(i + diagonal):
+                    product = np.float32(0)
+                    for d in range(dim):
+                        product += x[i, d] * x[j, d]
+                    out[row, place] = product
+                    place += 1
 
 
 @_compile
@@ -87,17 +92,24 @@ def _backward(
         x = np.empty((n_features + 1, dim), np.float32)
         slope = np.empty((n_features + 1, dim), np.float32)
         for row in range(block * BLOCK, min(n_rows, (block + 1) * BLOCK)):
-            x[0], x[1:] = dense[row], vectors[row]
-            slope[0], slope[1:] = gradient[row, :dim], 0
+            for d in range(dim):
+                x[0, d], slope[0, d] = dense[row, d], gradient[row, d]
+            for f in range(n_features):
+                for d in range(dim):
+                    x[f + 1, d], slope[f + 1, d] = vectors[row, f, d], 0
             place = dim
             for i in range(1 - diagonal, n_features + 1):
                 for j in range(i + diagonal):
-                    of_product = gradient[row, place + j]
+                    of_product = gradient[row, place]
                     for d in range(dim):
                         slope[i, d] += of_product * x[j, d]
                         slope[j, d] += of_product * x[i, d]
-                place += i + diagonal
-            to_dense[row], to_vectors[row] = slope[0], slope[1:]
+                    place += 1
+            for d in range(dim):
+                to_dense[row, d] = slope[0, d]
+            for f in range(n_features):
+                for d in range(dim):
+                    to_vectors[row, f, d] = slope[f + 1, d]
 
 
 def _array(tensor: Tensor) -> Any:
