@@ -8,7 +8,7 @@ by mean, into one vector per feature and row. The convention is that of
 `torch.nn.functional.embedding_bag`, and of EmbeddingBagCollection in TorchRec.
 """
 
-import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -46,8 +46,8 @@ class EmbeddingTables(nn.Module):
             optimizers cannot use.
 
     Raises:
-        UserError: no feature, a table without a row, a width below one, another pooling, a name that
-            torch cannot store a parameter under, or more bytes than there is memory.
+        UserError: no feature, a table without a row, a width below one, another pooling, a name
+            that torch cannot store a parameter under, or more bytes than there is memory.
 
     Example:
         >>> tables = EmbeddingTables({"item": 10, "genres": 4}, dim=3, init_std=0.1)

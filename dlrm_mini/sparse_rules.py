@@ -1,8 +1,10 @@
 """Which optimizers may update a table row by row, and how many bytes each keeps for it."""
 
 import math
+from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from dlrm_mini.errors import UserError
@@ -18,7 +20,7 @@ WHY = {
 }
 
 
-def check_sparse(optimizer: Optimizer) -> None:
+def check_sparse(optimizer: Optimizer, tables: Iterable[Tensor] | None = None) -> None:
     """Raise a UserError when an optimizer of torch's has no sparse step that equals its dense one.
 
     Plain SGD, Adagrad and SparseAdam (a rule of its own, not Adam's) pass, and so does whatever
@@ -26,6 +28,8 @@ def check_sparse(optimizer: Optimizer) -> None:
 
     Args:
         optimizer: what is to update tables with gradients of rows.
+        tables: the parameters that have such gradients; groups with none of them are not looked at.
+            None: all groups.
 
     Raises:
         UserError: momentum, weight decay, or an optimizer that changes untouched rows; the message
@@ -34,10 +38,18 @@ def check_sparse(optimizer: Optimizer) -> None:
     kind, name = type(optimizer), type(optimizer).__name__
     if not kind.__module__.startswith("torch.optim") or kind is torch.optim.SparseAdam:
         return
+    wanted = None if tables is None else {id(table) for table in tables}
+    groups = [
+        group
+        for group in optimizer.param_groups
+        if wanted is None or any(id(parameter) in wanted for parameter in group["params"])
+    ]
+    if not groups:
+        return
     if kind in (torch.optim.SGD, torch.optim.Adagrad):
         asked = [
             (option, group[option])
-            for group in optimizer.param_groups
+            for group in groups
             for option in ("momentum", "weight_decay")
             if group.get(option)
         ]

@@ -23,6 +23,7 @@ from dlrm_mini import checkpoints, style
 from dlrm_mini.datasets.batches import Batch, Batches, Loader
 from dlrm_mini.errors import UserError
 from dlrm_mini.progress import bar
+from dlrm_mini.sparse_rules import check_sparse
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
@@ -141,7 +142,8 @@ def fit(
     Raises:
         TrainingDivergedError: the loss is not finite.
         UserError: `patience` without `valid` and `metrics`; `metrics` without rows in memory; a
-            checkpoint that does not fit.
+            checkpoint that does not fit; tables with sparse gradients and an optimizer that would
+            have to move their other rows as well.
     """
     metrics = dict(metrics or {})
     if patience is not None and (valid is None or not metrics):
@@ -153,6 +155,8 @@ def fit(
             f"{type(train).__name__} has no `data`. Give a Loader, or leave metrics out and "
             "measure afterwards."
         )
+    sparse = [m for m in model.modules() if getattr(m, "sparse_gradient", False)]
+    check_sparse(optimizer, [table for module in sparse for table in module.parameters()])
     run = checkpoints.Run(model, optimizer, train, schedule)
     history, best = History(), _Best(next(iter(metrics), ""))
     if resume and checkpoint is not None and checkpoint.exists():

@@ -17,6 +17,8 @@ from dlrm_mini.datasets.batches import Batch, Loader, SparseFeatures
 from dlrm_mini.embeddings import EmbeddingTables
 from dlrm_mini.errors import UserError
 from dlrm_mini.kernels.rules import Lookups
+from dlrm_mini.models.dlrm import DLRM, random_batch
+from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.optimizers import (
     SGD,
     Adagrad,
@@ -25,7 +27,7 @@ from dlrm_mini.optimizers import (
     coalesce,
     state_bytes,
 )
-from dlrm_mini.training import fit, set_seed, squared_error
+from dlrm_mini.training import fit, logistic_loss, set_seed, squared_error
 
 OURS = [SGD, Adagrad, RowWiseAdagrad]
 TORCHS = {SGD: torch.optim.SGD, Adagrad: torch.optim.Adagrad}
@@ -572,3 +574,21 @@ def test_the_bytes_of_the_state_are_those_that_are_there(rule, make, dtype):
 def test_bytes_of_a_rule_that_there_is_not():
     with pytest.raises(UserError, match="no rule 'rmsprop'; expected one of sgd, momentum"):
         state_bytes("rmsprop", 10, 2)
+
+
+def test_fit_refuses_momentum_with_sparse_rows():
+    config = DLRMConfig(2, {"a": 5}, 4, bottom=(4,), top=(1,))
+    loader = Loader(random_batch(config, 8), 4)
+    model = DLRM(config, sparse_gradient=True)
+    dense = [*model.bottom.parameters(), *model.top.parameters()]
+    rows = {"params": [*model.tables.parameters()], "lr": 0.1}
+
+    def run(**options):
+        step = torch.optim.SGD([{"params": dense, "momentum": 0.9}, rows | options], lr=0.1)
+        fit(model, loader, objective=logistic_loss, optimizer=step, epochs=1, progress=False)
+
+    run()  # momentum on the MLPs alone is fine
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(UserError, match=r"SGD with momentum=0\.9 cannot update tables"):
+        run(momentum=0.9)
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
