@@ -63,6 +63,20 @@ CLAIMS: dict[str, Claim] = {
     "dimensionality": Claim("Pairwise dot products reduce dimensionality", _PAPER, "05"),
     "orders": Claim("Orders beyond the second may not be worth their cost", _PAPER, "06"),
     "parameters": Claim("Embeddings are most of the parameters, several GB a table", _PAPER, "05"),
+    "sparse-equal": Claim(
+        "Updating only the rows touched gives what the dense step gives", "folklore", "08"
+    ),
+    "row-wise": Claim(
+        "Adagrad needs one number a row", "row-wise Adagrad, as in FBGEMM and MLPerf's DLRM", "08"
+    ),
+    "quotient-remainder": Claim(
+        "Two small tables that together keep all ids apart lose less than hashing of the same size",
+        "after Shi et al. 2020",
+        "09",
+    ),
+    "four-bits": Claim(
+        "A trained table does as well in four bits a number", "practice, as in FBGEMM", "09"
+    ),
     "time-cpu": Claim(
         "Most time is lookups and fully connected layers, the latter large on a CPU", _PAPER, "10"
     ),

@@ -32,6 +32,8 @@ MEASUREMENTS = {
     "clicks-ablations": "dlrm_mini.ladders.click_ablations:ablations",
     "interactions": "dlrm_mini.ladders.crossings:measure",
     "click-log": "dlrm_mini.ladders.click_logs:measure",
+    "sparse-training": "dlrm_mini.ladders.sparse_training:measure",
+    "smaller-tables": "dlrm_mini.ladders.smaller_tables:measure",
 }
 
 
