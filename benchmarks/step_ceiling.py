@@ -137,8 +137,9 @@ def _read(table: np.ndarray, rows: np.ndarray, sums: np.ndarray) -> None:
         for place in range(part * len(rows) // len(sums), last):
             for column in range(0, table.shape[1], LINE):
                 prefetch(table, rows[min(place + AHEAD, last - 1)], column)
-            for d in range(table.shape[1]):
-                total[d] += table[rows[place], d]
+            vector = table[rows[place]]  # outside of the loop over d, which is else no vector loop
+            for d in range(len(vector)):
+                total[d] += vector[d]
 
 
 @njit(parallel=True, fastmath=True)
@@ -149,8 +150,9 @@ def _change(table: np.ndarray, rows: np.ndarray, parts: int) -> None:
         for place in range(part * len(rows) // parts, last):
             for column in range(0, table.shape[1], LINE):
                 prefetch(table, rows[min(place + AHEAD, last - 1)], column)
-            for d in range(table.shape[1]):
-                table[rows[place], d] += np.float32(1)
+            vector = table[rows[place]]
+            for d in range(len(vector)):
+                vector[d] += np.float32(1)
 
 
 def main() -> None:
