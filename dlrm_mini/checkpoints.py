@@ -68,6 +68,12 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Pat
     Raises:
         UserError: the weights are another model's; names the first difference, changes nothing.
     """
+    check_weights(model, weights, source)
+    model.load_state_dict(weights)
+
+
+def check_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
+    """Raise a UserError unless names and shapes are the model's; names the first difference."""
     mine = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(mine.keys() | theirs.keys()):
@@ -79,7 +85,6 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str | Pat
                 f"{type(model).__name__} expects {wanted}. "
                 "Build the model with the sizes it was trained with, or train again."
             )
-    model.load_state_dict(weights)
 
 
 def _random_state() -> dict[str, Any]:
@@ -143,7 +148,7 @@ class Run:
                 f"{path} was trained with {trained_with}, and is to go on with {given}. "
                 "Use the same optimizer, or train again."
             )
-        load_weights(self.model, content["model"], path)
+        check_weights(self.model, content["model"], path)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
         except ValueError as error:
@@ -151,6 +156,7 @@ class Run:
                 f"the optimizer's state in {path} belongs to other parameters ({error}). A run "
                 "with fused tables goes on with fused tables, one with plain tables with plain."
             ) from error
+        self.model.load_state_dict(content["model"])  # after what may fail
         self.loader.load_state_dict(content["loader"])
         if self.schedule is not None:
             self.schedule.load_state_dict(content["schedule"])

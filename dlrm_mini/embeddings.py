@@ -8,15 +8,15 @@ by mean, into one vector per feature and row. The convention is that of
 `torch.nn.functional.embedding_bag`, and of EmbeddingBagCollection in TorchRec.
 """
 
-import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dlrm_mini import kernels
 from dlrm_mini.datasets.sparse import Bag, Column, SparseFeatures
 from dlrm_mini.errors import UserError
 from dlrm_mini.kernels.rules import Lookups
@@ -25,8 +25,6 @@ from dlrm_mini.optimizers import RowOptimizer
 from dlrm_mini.table_checks import Pooling, check_features, check_ids, check_sizes
 
 __all__ = ["EmbeddingTables", "FusedEmbeddingTables", "Pooling", "check_features", "check_ids"]
-
-Kernel = Literal["auto", "reference", "cpu", "gpu"]
 
 
 class EmbeddingTables(nn.Module):
@@ -126,7 +124,8 @@ class FusedEmbeddingTables(nn.Module):
     vectors to an optimizer, which changes the rows that were looked up at once: no gradient of a
     table or of a lookup is made. That is how FBGEMM's table-batched embeddings work.
 
-    A step cannot be taken back: gradients of batches do not add up, and cannot be clipped.
+    A step cannot be taken back: gradients of batches do not add up, and cannot be clipped. Weights
+    of ids get no gradient. A process that was forked after a first step cannot take one.
 
     Args:
         cardinalities: feature -> N_t, as in `EmbeddingTables`, and with the same first entries.
@@ -134,8 +133,8 @@ class FusedEmbeddingTables(nn.Module):
         pooling: "sum" or "mean".
         init_std: as in `EmbeddingTables`.
         check: whether `forward` looks for ids without a row; the kernel for the CPU always does.
-        kernel: module of `dlrm_mini.kernels`. "auto": "cpu" for float32 on a CPU, "gpu" for float32
-            on a CUDA device with Triton, else "reference".
+            With another and no check, such an id reads and trains a row of another feature.
+        kernel: what works on it, see `kernels.choose`.
 
     Example:
         >>> tables = FusedEmbeddingTables({"item": 10, "genres": 4}, dim=3)
@@ -153,7 +152,7 @@ class FusedEmbeddingTables(nn.Module):
         pooling: Pooling = "sum",
         init_std: float | None = None,
         check: bool = True,
-        kernel: Kernel = "auto",
+        kernel: kernels.Name = "auto",
     ) -> None:
         super().__init__()
         check_sizes(cardinalities, dim, pooling)
@@ -231,12 +230,7 @@ class FusedEmbeddingTables(nn.Module):
 
     def kernels(self) -> Any:
         """The module of `dlrm_mini.kernels` that does the work."""
-        name, table = self.kernel, self.weight
-        if name == "auto":
-            triton = table.device.type == "cuda" and importlib.util.find_spec("triton")
-            name = "gpu" if triton else "cpu" if table.device.type == "cpu" else "reference"
-            name = name if table.dtype == torch.float32 else "reference"
-        return importlib.import_module(f"dlrm_mini.kernels.{name}")
+        return kernels.choose(self.kernel, self.weight)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Under the names that `EmbeddingTables` gives its tables: weights fit both ways."""
@@ -263,20 +257,23 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, lookups: Lookups, tables: FusedEmbeddingTables) -> Tensor:
-        ctx.lookups, ctx.tables = lookups, tables
+        # Saved so that torch raises when ids have changed since, or backward comes a second time.
+        ctx.save_for_backward(*lookups)
+        ctx.tables = tables
         pooled: Tensor = tables.kernels().forward(weight, lookups)
         return pooled
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
-        tables = ctx.tables
+        tables, lookups = ctx.tables, Lookups(*ctx.saved_tensors)
         if tables.optimizer is None:
             raise UserError(
                 "These tables have no optimizer, so that backward cannot update them. Call "
                 "tables.fuse(optimizer) once, after the optimizer is made."
             )
         gradient = gradient.to(tables.weight.dtype)
-        tables.optimizer.update_fused(tables.weight, ctx.lookups, gradient, tables.kernels())
+        tables.optimizer.update_fused(tables.weight, lookups, gradient, tables.kernels())
         return None, None, None
 
 

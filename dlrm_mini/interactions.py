@@ -129,10 +129,11 @@ def fused_dot_interaction(
     Only on a CPU and in float32; for other devices, and in float64, it is
     `dot_interaction`. Args, result and errors are the same.
     """
-    if vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+    double = torch.float64 in (dense.dtype, vectors.dtype)
+    if vectors.device.type != "cpu" or double:
         return dot_interaction(dense, vectors, self_interaction=self_interaction)
     _check_shapes(dense, vectors)
-    products: Tensor = _Pairs.apply(dense.float(), vectors, self_interaction)  # type: ignore[no-untyped-call]
+    products: Tensor = _Pairs.apply(dense.float(), vectors.float(), self_interaction)  # type: ignore[no-untyped-call]
     return products
 
 
@@ -146,6 +147,7 @@ class _Pairs(torch.autograd.Function):
         return pairs.forward(dense, vectors, self_interaction)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         from dlrm_mini.kernels import pairs
 

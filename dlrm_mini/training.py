@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dlrm_mini import checkpoints, style
 from dlrm_mini.datasets.batches import Batch, Batches, Loader
+from dlrm_mini.embeddings import FusedEmbeddingTables
 from dlrm_mini.errors import UserError
 from dlrm_mini.progress import bar
 from dlrm_mini.sparse_rules import check_sparse
@@ -143,7 +144,7 @@ def fit(
         TrainingDivergedError: the loss is not finite.
         UserError: `patience` without `valid` and `metrics`; `metrics` without rows in memory; a
             checkpoint that does not fit; tables with sparse gradients and an optimizer that would
-            have to move their other rows as well.
+            have to move their other rows as well; fused tables with another optimizer.
     """
     metrics = dict(metrics or {})
     if patience is not None and (valid is None or not metrics):
@@ -155,8 +156,7 @@ def fit(
             f"{type(train).__name__} has no `data`. Give a Loader, or leave metrics out and "
             "measure afterwards."
         )
-    sparse = [m for m in model.modules() if getattr(m, "sparse_gradient", False)]
-    check_sparse(optimizer, [table for module in sparse for table in module.parameters()])
+    _check_tables(model, optimizer)
     run = checkpoints.Run(model, optimizer, train, schedule)
     history, best = History(), _Best(next(iter(metrics), ""))
     if resume and checkpoint is not None and checkpoint.exists():
@@ -191,6 +191,20 @@ def fit(
     if patience is not None and best.weights is not None:
         model.load_state_dict(best.weights)
     return history
+
+
+def _check_tables(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise a UserError unless the optimizer can and will update the model's embedding tables."""
+    for module in model.modules():
+        if isinstance(module, FusedEmbeddingTables) and module.optimizer is not optimizer:
+            raise UserError(
+                "The model's fused tables are updated by "
+                f"{'nobody' if module.optimizer is None else 'another optimizer'}, whose learning "
+                "rate and state this run would neither schedule nor save. Call "
+                "model.tables.fuse(optimizer) with the optimizer that is given to fit."
+            )
+        if getattr(module, "sparse_gradient", False):
+            check_sparse(optimizer, getattr(module, "tables", module).parameters())
 
 
 def _one_epoch(

@@ -181,6 +181,8 @@ def test_tables_that_do_not_fit_are_refused_before_they_are_made():
 def test_tables_of_another_config_are_refused():
     with pytest.raises(UserError, match="from one config"):
         DLRM(CONFIG, tables=FusedEmbeddingTables(ROWS, 16))
+    with pytest.raises(UserError, match="pooling 'mean'"):
+        DLRM(CONFIG, tables=FusedEmbeddingTables(ROWS, 8, pooling="mean"))
 
 
 def test_a_run_with_plain_tables_does_not_go_on_with_fused_ones(tmp_path):
@@ -190,5 +192,61 @@ def test_a_run_with_plain_tables_does_not_go_on_with_fused_ones(tmp_path):
         run = Run(model, SGD(model.parameters(), lr=0.1), loader)
         if tables is None:
             run.save(tmp_path / "run.pt", {})
+    before = model.tables.weight.clone()
     with pytest.raises(UserError, match="goes on with fused tables"):
         run.load(tmp_path / "run.pt")
+    assert torch.equal(model.tables.weight, before)
+
+
+def test_fit_wants_its_own_optimizer_fused():
+    loader = Loader(random_batch(CONFIG, 60), 16)
+    model = DLRM(CONFIG, tables=FusedEmbeddingTables(ROWS, 8))
+    step, other = SGD(model.parameters(), lr=0.1), SGD(model.parameters(), lr=0.1)
+    before = model.tables.weight.clone()
+
+    def run():
+        fit(model, loader, objective=logistic_loss, optimizer=step, epochs=1, progress=False)
+
+    with pytest.raises(UserError, match="updated by nobody"):
+        run()
+    model.tables.fuse(other)
+    with pytest.raises(UserError, match="updated by another optimizer"):
+        run()
+    assert torch.equal(model.tables.weight, before)
+    model.tables.fuse(step)
+    run()
+
+
+def test_ids_that_changed_since_and_a_second_backward_are_refused():
+    tables = FusedEmbeddingTables({"user": 5, "item": 5}, 2)
+    tables.fuse(SGD(tables.parameters(), lr=1.0))
+    ids = torch.tensor([0, 1])
+    sparse = SparseFeatures.from_columns({"user": ids, "item": ids})
+    loss = tables(sparse).sum()
+    sparse.values[0] = 7  # a row of the other table
+    before = tables.weight.clone()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    sparse.values[0] = 0
+    assert torch.equal(tables.weight, before)
+    loss = tables(sparse).sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("name", ["numba", "gpu"])
+def test_a_kernel_that_is_none_for_this_table(name):
+    with pytest.raises(UserError, match="expected"):
+        FusedEmbeddingTables(ROWS, 8, kernel=name)(batch())
+    with pytest.raises(UserError, match="expected 'reference'"):
+        FusedEmbeddingTables(ROWS, 8, kernel="cpu").double()(batch())
+
+
+def test_torchs_default_type_changes_nothing():
+    tables = FusedEmbeddingTables(ROWS, 8)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert tables(batch()).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

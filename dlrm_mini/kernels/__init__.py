@@ -3,3 +3,39 @@
 The same two functions three times: `reference` in plain torch, `cpu` in numba, `gpu` in Triton. The
 tables are stacked in one matrix, so that a step is one call however many tables there are.
 """
+
+import importlib.util
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dlrm_mini.errors import UserError
+
+Name = Literal["auto", "reference", "cpu", "gpu"]
+
+
+def choose(name: Name, table: Tensor) -> Any:
+    """The module that works on this table, with `forward`, `update` and `CHECKS_IDS`.
+
+    Args:
+        name: "auto": "cpu" for float32 on a CPU, "gpu" for float32 on a CUDA device where Triton
+            is installed, else "reference".
+        table: (N, D).
+
+    Raises:
+        UserError: there is no such kernel, or it is none for this table.
+    """
+    if name not in get_args(Name):
+        raise UserError(
+            f"There is no kernel {name!r}; expected one of {', '.join(get_args(Name))}."
+        )
+    device, triton = table.device.type, importlib.util.find_spec("triton") is not None
+    fitting = {"cpu": "cpu", "cuda": "gpu" if triton else "reference"}.get(device, "reference")
+    fitting = fitting if table.dtype == torch.float32 else "reference"
+    if name not in ("auto", "reference", fitting):
+        raise UserError(
+            f"The kernel '{name}' is not for a table of {table.dtype} on {table.device}"
+            f"{'' if triton else ' without Triton'}; expected '{fitting}', 'reference' or 'auto'."
+        )
+    return importlib.import_module(f"dlrm_mini.kernels.{fitting if name == 'auto' else name}")

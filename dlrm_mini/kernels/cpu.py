@@ -45,7 +45,8 @@ def forward(table: Tensor, lookups: Lookups) -> Tensor:
     Raises:
         UserError: an id without a row. Nothing outside the tables is read.
     """
-    pooled = torch.empty(lookups.batch_size, lookups.n_features, table.shape[1])
+    shape = lookups.batch_size, lookups.n_features, table.shape[1]
+    pooled = torch.empty(shape, dtype=torch.float32, device="cpu")
     wrong = np.zeros(1, np.int64)
     use_torch_threads()
     loop = _forward(table.shape[1], lookups.weights is not None)
@@ -66,7 +67,8 @@ def update(
 ) -> None:
     """Change the rows that were looked up, and their state, in place.
 
-    Duplicates are summed before they are squared. SGD needs no sum: it is linear.
+    Duplicates are summed before they are squared. SGD takes them one by one: the rule is linear,
+    though in float32 steps far smaller than the row's last digit are lost one by one as well.
 
     Args:
         table: (N, D) float32, all tables stacked.

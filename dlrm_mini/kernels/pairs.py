@@ -33,7 +33,7 @@ def forward(dense: Tensor, vectors: Tensor, self_interaction: bool) -> Tensor:
     """
     n, dim = vectors.shape[1] + 1, vectors.shape[2]
     width = dim + n * (n - 1 + 2 * self_interaction) // 2
-    out = torch.empty(len(dense), width)
+    out = torch.empty(len(dense), width, dtype=torch.float32, device="cpu")
     use_torch_threads()
     _forward(_array(dense), _array(vectors), int(self_interaction), out.numpy())
     return out
@@ -50,8 +50,8 @@ def backward(
         self_interaction: as in `forward`.
         gradient: (B, D + n_pairs) float32, of what came out.
     """
-    to_dense = torch.empty(dense.shape)
-    to_vectors = torch.empty(vectors.shape)
+    to_dense = torch.empty(dense.shape, dtype=torch.float32, device="cpu")
+    to_vectors = torch.empty(vectors.shape, dtype=torch.float32, device="cpu")
     given, diagonal = (_array(dense), _array(vectors), _array(gradient)), int(self_interaction)
     use_torch_threads()
     _backward(*given, diagonal, to_dense.numpy(), to_vectors.numpy())

@@ -33,7 +33,7 @@ class DLRM(nn.Module):
             smaller ones. The other two arguments are then its own.
 
     Raises:
-        UserError: `tables` of other features or another width than the config's.
+        UserError: `tables` of other features, another width or another pooling than the config's.
 
     Example:
         >>> model = DLRM(DLRMConfig(4, {"user": 9, "item": 7}, dim=8, bottom=(8,), top=(16, 1)))
@@ -124,12 +124,14 @@ class DLRM(nn.Module):
 
 def _check_tables(tables: Any, config: DLRMConfig) -> None:
     """Raise a UserError unless the tables are those that the config describes."""
-    found = (tables.names, tables.dim, dict(tables.cardinalities))
-    expected = (tuple(config.cardinalities), config.dim, dict(config.cardinalities))
+    found, expected = (
+        (list(of.cardinalities.items()), of.dim, of.pooling) for of in (tables, config)
+    )
     if found != expected:
         raise UserError(
-            f"The tables have the ids {found[2]} and width {found[1]}; the config describes "
-            f"{expected[2]} and width {expected[1]}, in this order. Make both from one config."
+            f"The tables have the ids {dict(found[0])}, width {found[1]} and pooling '{found[2]}'; "
+            f"the config describes {dict(expected[0])}, width {expected[1]} and pooling "
+            f"'{expected[2]}', in this order. Make both from one config."
         )
 
 
