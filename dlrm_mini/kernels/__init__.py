@@ -4,6 +4,7 @@ The same two functions three times: `reference` in plain torch, `cpu` in numba, 
 tables are stacked in one matrix, so that a step is one call however many tables there are.
 """
 
+import functools
 import importlib.util
 from typing import Any, Literal, get_args
 
@@ -30,7 +31,7 @@ def choose(name: Name, table: Tensor) -> Any:
         raise UserError(
             f"There is no kernel {name!r}; expected one of {', '.join(get_args(Name))}."
         )
-    device, triton = table.device.type, importlib.util.find_spec("triton") is not None
+    device, triton = table.device.type, _has_triton()
     fitting = {"cpu": "cpu", "cuda": "gpu" if triton else "reference"}.get(device, "reference")
     fitting = fitting if table.dtype == torch.float32 else "reference"
     if name not in ("auto", "reference", fitting):
@@ -39,3 +40,8 @@ def choose(name: Name, table: Tensor) -> Any:
             f"{'' if triton else ' without Triton'}; expected '{fitting}', 'reference' or 'auto'."
         )
     return importlib.import_module(f"dlrm_mini.kernels.{fitting if name == 'auto' else name}")
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
