@@ -83,9 +83,10 @@ def test_update_is_the_reference(rule, rows, batch_size, longest, dim, weighted,
 
 @pytest.mark.parametrize("rule", RULES)
 def test_ids_of_several_digits_are_sorted(rule):
-    # Three passes of the radix sort, with duplicates far apart in the batch.
+    # Three passes of the radix sort: 3, 2,051 and 4,194,307 share their last digit of 11 bits, so
+    # that equal ids end up side by side only if all digits are sorted.
     rows = [5_000_000]
-    ids = torch.tensor([4_999_999, 3, 2048, 4_194_304, 3, 2047, 4_999_999, 2_049_000])
+    ids = torch.tensor([4_999_999, 3, 2051, 3, 4_194_307, 2051, 4_999_999, 4_194_307])
     batch = Lookups(ids, torch.arange(9), torch.tensor([0, rows[0]]), None)
     (mine, state), (table, sums) = both(rows, 2, batch, rule)
     touched = ids.unique()
