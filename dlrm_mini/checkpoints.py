@@ -118,8 +118,10 @@ class Run:
         optimizer: torch.optim.Optimizer,
         loader: Batches,
         schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.model, self.optimizer, self.loader, self.schedule = model, optimizer, loader, schedule
+        self.scaler = scaler
 
     def save(self, path: Path, extra: dict[str, Any]) -> None:
         """Write all parts, the random state and `extra` to `path`."""
@@ -128,6 +130,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
             "optimizer_class": type(self.optimizer).__name__,
             "random": _random_state(),
             "extra": extra,
@@ -148,6 +151,12 @@ class Run:
                 f"{path} was trained with {trained_with}, and is to go on with {given}. "
                 "Use the same optimizer, or train again."
             )
+        scaled = content.get("scaler") is not None
+        if scaled != (self.scaler is not None):
+            raise UserError(
+                f"{path} was trained {'in' if scaled else 'without'} float16, and is to go on "
+                f"{'without' if scaled else 'in'} it. Use the same precision, or train again."
+            )
         check_weights(self.model, content["model"], path)
         try:
             self.optimizer.load_state_dict(content["optimizer"])
@@ -160,6 +169,8 @@ class Run:
         self.loader.load_state_dict(content["loader"])
         if self.schedule is not None:
             self.schedule.load_state_dict(content["schedule"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(content["scaler"])
         _set_random_state(content["random"])
         extra: dict[str, Any] = content["extra"]
         return extra

@@ -224,7 +224,8 @@ class FusedEmbeddingTables(nn.Module):
         weights = sparse.weights
         if self.pooling == "mean":
             lengths = sparse.offsets.diff()
-            shares = lengths.clamp(min=1).reciprocal().repeat_interleave(lengths)
+            shares = lengths.clamp(min=1).reciprocal()
+            shares = shares.repeat_interleave(lengths, output_size=len(sparse.values))
             weights = shares if weights is None else shares * weights
         return Lookups(sparse.values, sparse.offsets, self.first, weights)
 

@@ -13,12 +13,14 @@ lower triangle of their Gram matrix row by row, behind the dense vector itself:
 `dlrm_mini.crossing` has two interactions that go beyond pairs.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from dlrm_mini import kernels
 from dlrm_mini.errors import UserError
 
 Interaction = Literal["dot", "cat"]
@@ -126,11 +128,11 @@ def fused_dot_interaction(
 ) -> Tensor:
     """What `dot_interaction` gives, in float32 and in one pass over memory (`kernels.pairs`).
 
-    Only on a CPU and in float32; for other devices, and in float64, it is
+    Only on a CPU with numba, and in float32; for other devices, and in float64, it is
     `dot_interaction`. Args, result and errors are the same.
     """
     double = torch.float64 in (dense.dtype, vectors.dtype)
-    if vectors.device.type != "cpu" or double:
+    if vectors.device.type != "cpu" or double or not kernels.has("numba"):
         return dot_interaction(dense, vectors, self_interaction=self_interaction)
     _check_shapes(dense, vectors)
     products: Tensor = _Pairs.apply(dense.float(), vectors.float(), self_interaction)  # type: ignore[no-untyped-call]
@@ -162,12 +164,26 @@ def dot_products(x: Tensor, *, self_interaction: bool = False) -> Tensor:
         x: (B, n, D), the vectors that interact.
         self_interaction: whether each vector's squared length is among the products.
     """
-    n = x.shape[1]
-    rows, columns = pair_indices(n, self_interaction)
-    # One index into the flattened matrix: its gradient is far cheaper than that of two.
-    flat = (rows * n + columns).to(x.device)
+    places = _places if torch.compiler.is_compiling() else _kept_places
     products = x @ x.transpose(1, 2)  # (B, n, n)
-    return products.flatten(1).index_select(1, flat)
+    return products.flatten(1).index_select(1, places(x.shape[1], self_interaction, x.device))
+
+
+def _places(n: int, self_interaction: bool, device: torch.device) -> Tensor:
+    """Where the pairs are in the flattened matrix (n, n), (n_pairs,) int64.
+
+    One index: its gradient is far cheaper than that of two.
+    """
+    offset = 0 if self_interaction else -1
+    rows, columns = torch.tril_indices(n, n, offset=offset, device=device)
+    places: Tensor = rows * n + columns
+    return places
+
+
+@functools.cache
+def _kept_places(n: int, self_interaction: bool, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else no later step could use it in backward
+        return _places(n, self_interaction, device)
 
 
 def cat_interaction(dense: Tensor, vectors: Tensor) -> Tensor:

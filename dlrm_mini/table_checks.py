@@ -39,7 +39,7 @@ def check_features(sparse: SparseFeatures, cardinalities: Mapping[str, int]) -> 
     places = {name: sparse.index(name) for name in cardinalities}
     if not sparse.batch_size:
         return
-    starts = sparse.offsets[:: sparse.batch_size].tolist()  # of each feature's ids, V at the end
+    starts = sparse.starts
     ids = {name: sparse.values[starts[f] : starts[f + 1]] for name, f in places.items()}
     ids = {name: mine for name, mine in ids.items() if len(mine)}  # all bags may be empty
     if not ids:

@@ -22,18 +22,26 @@ from torch import Tensor, nn
 from dlrm_mini import checkpoints, style
 from dlrm_mini.datasets.batches import Batch, Batches, Loader
 from dlrm_mini.embeddings import FusedEmbeddingTables
+from dlrm_mini.epochs import TrainingDivergedError, one_epoch
 from dlrm_mini.errors import UserError
 from dlrm_mini.progress import bar
 from dlrm_mini.sparse_rules import check_sparse
+from dlrm_mini.training_step import (
+    DensePart,
+    Objective,
+    Precision,
+    TrainingStep,
+    logistic_loss,
+)
 
-Objective = Callable[[nn.Module, Batch], Tensor]
+__all__ = [
+    "History", "Metric", "Objective", "TrainingDivergedError", "evaluate", "fit", "logistic_loss",
+    "predict", "set_seed", "squared_error",
+]  # fmt: skip
+
 Metric = Callable[[Tensor, Tensor], float]
 
 HIGHER_IS_BETTER = ("auc", "accuracy")
-
-
-class TrainingDivergedError(UserError):
-    """The loss became infinite or not a number; the message names the step and what to try."""
 
 
 @dataclass
@@ -84,11 +92,6 @@ def squared_error(model: nn.Module, batch: Batch) -> Tensor:
     return nn.functional.mse_loss(model(batch), batch.labels)
 
 
-def logistic_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean logloss of the model's logits: the objective for clicks."""
-    return nn.functional.binary_cross_entropy_with_logits(model(batch), batch.labels)
-
-
 @torch.no_grad()
 def predict(model: nn.Module, data: Batch, batch_size: int = 65_536) -> Tensor:
     """The model's output for every row of `data`, (N,) float32 on the CPU, in evaluation mode."""
@@ -119,8 +122,14 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    precision: Precision = "float32",
+    dense_part: DensePart = "eager",
+    scaler: torch.amp.GradScaler | None = None,
 ) -> History:
     """Train `model` in place and return what was measured.
+
+    On a GPU, the next batch is copied while a step is at work, and a loss is looked at when the
+    next step is under way.
 
     Args:
         model: maps a `Batch` to predictions (B,).
@@ -139,12 +148,17 @@ def fit(
         resume: go on from `checkpoint` when it exists; the weights then end bit for bit where an
             uninterrupted run on the same machine ends.
         progress: show a bar.
+        precision: of the products in training, see `TrainingStep`; metrics are float32's.
+        dense_part: how a DLRM's MLPs and interaction run in training.
+        scaler: of float16's losses, where the caller saves it; None: one that `checkpoint` holds.
 
     Raises:
-        TrainingDivergedError: the loss is not finite.
+        TrainingDivergedError: the loss is not finite. On a CPU the weights are from before that
+            step, on a GPU they are lost.
         UserError: `patience` without `valid` and `metrics`; `metrics` without rows in memory; a
             checkpoint that does not fit; tables with sparse gradients and an optimizer that would
-            have to move their other rows as well; fused tables with another optimizer.
+            have to move their other rows as well; fused tables with another optimizer; a choice
+            that this model or device does not have.
     """
     metrics = dict(metrics or {})
     if patience is not None and (valid is None or not metrics):
@@ -157,10 +171,18 @@ def fit(
             "measure afterwards."
         )
     _check_tables(model, optimizer)
-    run = checkpoints.Run(model, optimizer, train, schedule)
+    step = TrainingStep(
+        model, optimizer, objective, precision=precision, dense_part=dense_part, scaler=scaler
+    )
+    run = checkpoints.Run(model, optimizer, train, schedule, step.scaler)
     history, best = History(), _Best(next(iter(metrics), ""))
     if resume and checkpoint is not None and checkpoint.exists():
         extra = run.load(checkpoint)
+        if (before := extra.get("precision", "float32")) != precision:
+            raise UserError(
+                f"{checkpoint} was trained in {before}, and is to go on in {precision}. Go on with "
+                f"precision={before!r}, or train again."
+            )
         history, best.state = History(**extra["history"]), extra["best"]
     first, started = train.epoch, time.perf_counter() - history.seconds
     with bar(total=epochs, initial=first, desc="fit", unit="epoch", disable=not progress) as pbar:
@@ -168,7 +190,7 @@ def fit(
             if patience is not None and epoch - 1 - best.epoch >= patience:
                 break
             model.train()
-            loss = _one_epoch(model, train, objective, optimizer, schedule, epoch)
+            loss = one_epoch(step, train, schedule, epoch)
             measured = {"train": {"loss": loss}}
             if isinstance(data, Batch) and metrics:
                 measured["train"] |= evaluate(model, data, metrics)
@@ -184,7 +206,8 @@ def fit(
             history.best_epoch = epoch if patience is None else best.epoch
             history.seconds = time.perf_counter() - started
             if checkpoint is not None:
-                run.save(checkpoint, {"history": vars(history), "best": best.state})
+                extra = {"history": vars(history), "best": best.state, "precision": precision}
+                run.save(checkpoint, extra)
             last = measured.get("valid") or measured["train"]
             pbar.set_postfix({name: f"{value:.4f}" for name, value in last.items()}, refresh=False)
             pbar.update()
@@ -205,35 +228,6 @@ def _check_tables(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
             )
         if getattr(module, "sparse_gradient", False):
             check_sparse(optimizer, getattr(module, "tables", module).parameters())
-
-
-def _one_epoch(
-    model: nn.Module,
-    train: Batches,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler | None,
-    epoch: int,
-) -> float:
-    """One pass over the training rows; returns the objective averaged over them."""
-    device, total, rows = _device(model), 0.0, 0
-    for step, batch in enumerate(train, start=1):
-        optimizer.zero_grad(set_to_none=True)
-        loss = objective(model, batch.to(device))
-        value = loss.item()
-        if not math.isfinite(value):
-            rate = optimizer.param_groups[0]["lr"]
-            raise TrainingDivergedError(
-                f"the loss is {value} at step {step} of {len(train)} in epoch {epoch}. Try a "
-                f"learning rate below {rate:g} (a tenth of it first) or clip gradients, and look "
-                "for huge or missing dense features. The weights are from before this step."
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if schedule is not None:
-            schedule.step()
-        total, rows = total + value * len(batch), rows + len(batch)
-    return total / max(rows, 1)
 
 
 class _Best:

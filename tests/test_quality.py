@@ -18,7 +18,9 @@ ROOMS = [
     {"sparse_rules", "optimizers", "table_checks"},
     {"embeddings", "interactions", "crossing", "lookup_tables", "smaller_tables", "quantization"},
     {"models"},
-    {"training", "checkpoints", "claims", "measurements", "gibbs"},
+    {"training", "training_step", "dense_part", "devices", "prefetching", "epochs"}
+    | {"checkpoints", "claims", "measurements", "gibbs"},
+    {"profiling"},
     {"plots", "pictures"},
     {"ladders", "environment"},
     {"widgets"},

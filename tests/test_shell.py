@@ -167,6 +167,30 @@ def test_stopped_and_resumed_it_ends_at_the_same_bits(say, here, monkeypatch, mo
     assert whole == cut
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_resumed_run_knows_its_precision(say, monkeypatch, precision):
+    command = f"train --model dlrm --task ratings --epochs 3 --precision {precision} --out "
+    whole = say(command + "whole.pt")[1]
+    assert whole.startswith(f"dlrm on movielens ratings, split random, seed 0, in {precision}\n")
+    with interrupted(monkeypatch, call=2):
+        say(command + "cut.pt")
+    assert say("train --resume --out cut.pt")[0] == 0
+    assert same("whole.pt", "cut.pt")
+    scalers = [checkpoints.load(Path(name))["scaler"] for name in ("whole.pt", "cut.pt")]
+    assert scalers[0] == scalers[1] and (scalers[0] is None) == (precision == "bfloat16")
+    say("train --model dlrm --task ratings --epochs 3 --out plain.pt")
+    assert not same("whole.pt", "plain.pt")
+
+
+def test_a_checkpoint_that_names_no_precision_is_of_float32(say):
+    say("train --model mf --task ratings --epochs 2 --out run.pt")
+    content = checkpoints.load(Path("run.pt"))
+    assert content["extra"]["recipe"].pop("precision") == "float32"
+    checkpoints.save(Path("run.pt"), content)
+    assert say("train --resume --out run.pt")[0] == 0
+    assert say("evaluate --checkpoint run.pt")[0] == 0
+
+
 def test_resume_alone_knows_the_rest(say):
     say("train --model fm --task ratings --dim 3 --epochs 2 --out run.pt")
     before = weights("run.pt")
@@ -191,6 +215,7 @@ def test_resume_without_a_checkpoint_begins_and_says_so(say):
         ("--seed 1", "has --seed 0, not 1"),
         ("--validate", "has --validate False, not True"),
         ("--epochs 3", "has --epochs 2, not 3"),
+        ("--precision bfloat16", "has --precision float32, not bfloat16"),
     ],
 )
 def test_another_run_is_not_gone_on_with(say, more, expected):
@@ -311,7 +336,7 @@ def test_what_cannot_be_is_a_sentence_and_leaves_nothing(say, here, command, exp
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_named(say):
     status, _, complaint = say("train --model mf --device cuda")
-    assert status == 1 and "--device is cuda, but torch finds no GPU here" in complaint
+    assert status == 1 and "The device is cuda, but torch finds no GPU here" in complaint
 
 
 def test_a_flag_that_a_model_has_no_use_for(say):

@@ -304,7 +304,7 @@ REFUSED = [
 @pytest.mark.parametrize(("command", "expected"), REFUSED)
 def test_what_cannot_be_is_a_sentence_and_leaves_nothing(say, here, command, expected):
     setting = usual("mf", "ratings", "random")
-    mf = recipes.Recipe("mf", "movielens", "ratings", "random", 0, False, setting)
+    mf = recipes.Recipe("mf", "movielens", "ratings", "random", 0, False, "float32", setting)
     future = asdict(mf) | {"model": "dlrm", "data": "imagenet"}
     for name, recipe in (("mf", asdict(mf)), ("future", future)):
         checkpoints.save(here / f"{name}.pt", {"model": {}, "extra": {"recipe": recipe}})

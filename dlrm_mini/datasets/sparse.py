@@ -8,7 +8,7 @@ KeyedJaggedTensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -157,6 +157,13 @@ class SparseFeatures:
         return tuple((self.lengths() == 1).all(1).tolist())
 
     @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where the ids of each feature begin in `values`, and V at the end: F + 1 numbers."""
+        if not self.batch_size:
+            return (0,) * (len(self.names) + 1)
+        return tuple(self.offsets[:: self.batch_size].tolist())
+
+    @cached_property
     def _all_one_hot(self) -> bool:
         return len(self.values) == len(self.offsets) - 1 and all(self.one_hot)
 
@@ -176,13 +183,14 @@ class SparseFeatures:
         Raises:
             UserError: there is no such feature.
         """
-        first = self.index(name) * self.batch_size
+        index = self.index(name)
+        first = index * self.batch_size
         if self._all_one_hot:
             place = slice(first, first + self.batch_size)
             offsets = self.offsets[: self.batch_size + 1]
         else:
             offsets = self.offsets[first : first + self.batch_size + 1]
-            place = slice(int(offsets[0]), int(offsets[-1]))
+            place = slice(self.starts[index], self.starts[index + 1])
             offsets = offsets - offsets[0]
         weights = None if self.weights is None else self.weights[place]
         return Bag(self.values[place], offsets, weights)
@@ -230,12 +238,17 @@ class SparseFeatures:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseFeatures:
         """The same features on another device."""
-        values = self.values.to(device, non_blocking=non_blocking)
-        offsets = self.offsets.to(device, non_blocking=non_blocking)
-        weights = self.weights
-        if weights is not None:
-            weights = weights.to(device, non_blocking=non_blocking)
-        return SparseFeatures(self.names, values, offsets, weights)
+        return self.moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> SparseFeatures:
+        """The same features, each tensor moved by a function that leaves its numbers alone."""
+        weights = None if self.weights is None else move(self.weights)
+        features = SparseFeatures(self.names, move(self.values), move(self.offsets), weights)
+        # What the host needs in each step: looked up there, before it has to wait for a GPU.
+        leaves = self.offsets.device.type == "cpu" != features.offsets.device.type
+        known = [name for name in ("one_hot", "starts") if leaves or name in vars(self)]
+        vars(features).update({name: getattr(self, name) for name in known})
+        return features
 
 
 def _parts(column: Column) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -20,8 +20,8 @@ def choose(name: Name, table: Tensor) -> Any:
     """The module that works on this table, with `forward`, `update` and `CHECKS_IDS`.
 
     Args:
-        name: "auto": "cpu" for float32 on a CPU, "gpu" for float32 on a CUDA device where Triton
-            is installed, else "reference".
+        name: "auto": "cpu" for float32 on a CPU where numba is installed, "gpu" for float32 on a
+            CUDA device where Triton is, else "reference".
         table: (N, D).
 
     Raises:
@@ -31,17 +31,22 @@ def choose(name: Name, table: Tensor) -> Any:
         raise UserError(
             f"There is no kernel {name!r}; expected one of {', '.join(get_args(Name))}."
         )
-    device, triton = table.device.type, _has_triton()
-    fitting = {"cpu": "cpu", "cuda": "gpu" if triton else "reference"}.get(device, "reference")
-    fitting = fitting if table.dtype == torch.float32 else "reference"
+    fitting, needed = {"cpu": ("cpu", "numba"), "cuda": ("gpu", "triton")}.get(
+        table.device.type, ("reference", "torch")
+    )
+    if table.dtype != torch.float32 or not has(needed):
+        fitting = "reference"
     if name not in ("auto", "reference", fitting):
+        lacking = [package for package in ("numba", "triton") if not has(package)]
         raise UserError(
             f"The kernel '{name}' is not for a table of {table.dtype} on {table.device}"
-            f"{'' if triton else ' without Triton'}; expected '{fitting}', 'reference' or 'auto'."
+            f"{' without ' + ' and '.join(lacking) if lacking else ''}; expected '{fitting}', "
+            "'reference' or 'auto'."
         )
     return importlib.import_module(f"dlrm_mini.kernels.{fitting if name == 'auto' else name}")
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def has(package: str) -> bool:
+    """Whether a package is installed: numba and Triton need not be."""
+    return importlib.util.find_spec(package) is not None

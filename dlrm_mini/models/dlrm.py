@@ -5,20 +5,24 @@ Systems". Layers, orders and starting values are those of its public implementat
 (facebookresearch/dlrm), so that weights trained there can be copied in.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dlrm_mini.datasets.batches import Batch, SparseFeatures, check_dense
 from dlrm_mini.embeddings import EmbeddingTables, FusedEmbeddingTables
 from dlrm_mini.errors import UserError
 from dlrm_mini.interactions import cat_interaction, dot_interaction, fused_dot_interaction, gram
-from dlrm_mini.models import dlrm_drawing
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.dlrm_description import describe, live_shapes
 from dlrm_mini.models.mlp import fully_connected
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class DLRM(nn.Module):
@@ -62,6 +66,8 @@ class DLRM(nn.Module):
         )
         _check_tables(self.tables, config)
         self.top = fully_connected(config.top_sizes, last="none", dropout=config.dropout)
+        # What takes the place of `dense_part` while it is set: see `dlrm_mini.dense_part`.
+        self.faster: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def vector_names(self) -> tuple[str, ...]:
@@ -75,11 +81,16 @@ class DLRM(nn.Module):
             UserError: a missing feature, an id without a row, or dense columns that are too many,
                 too few or not finite.
         """
-        if self.tables.check:
-            check_dense(batch.dense, self.config.n_dense)
-        vectors = self.tables(batch.sparse)  # (B, F, D)
+        vectors = self._look_up(batch)
         dense = self.bottom(batch.dense.to(vectors.dtype))  # (B, n_dense) -> (B, D)
         return dense, vectors
+
+    def _look_up(self, batch: Batch) -> Tensor:
+        """The vectors of the tables (B, F, D), after a look at the dense features."""
+        if self.tables.check:
+            check_dense(batch.dense, self.config.n_dense)
+        vectors: Tensor = self.tables(batch.sparse)
+        return vectors
 
     def forward(self, batch: Batch) -> Tensor:
         """The logits (B,) of a batch.
@@ -87,10 +98,24 @@ class DLRM(nn.Module):
         Raises:
             UserError: as `interact`.
         """
-        dense, vectors = self.interact(batch)
+        return (self.faster or self.dense_part)(batch.dense, self._look_up(batch))
+
+    def dense_part(self, dense: Tensor, vectors: Tensor) -> Tensor:
+        """All but the tables: bottom MLP, interaction and top MLP.
+
+        Args:
+            dense: (B, n_dense), the dense features.
+            vectors: (B, F, D), what the tables gave.
+
+        Returns:
+            The logits (B,).
+        """
+        dense = self.bottom(dense.to(vectors.dtype))  # (B, n_dense) -> (B, D)
+        vectors = vectors.to(dense.dtype)  # which under autocast is that of the products
         if self.config.interaction == "dot":
-            # Who asks for fused tables asks for speed.
+            # Who asks for fused tables asks for speed; a compiler makes a kernel of its own.
             fused = isinstance(self.tables, FusedEmbeddingTables)
+            fused = fused and not torch.compiler.is_compiling()
             dot = fused_dot_interaction if fused else dot_interaction
             own = self.config.self_interaction
             together = dot(dense, vectors, self_interaction=own)  # (B, D + pairs)
@@ -119,6 +144,8 @@ class DLRM(nn.Module):
 
     def draw(self) -> Figure:
         """The architecture as a block diagram."""
+        from dlrm_mini.models import dlrm_drawing  # matplotlib need not be there to train
+
         return dlrm_drawing.draw(self.config)
 
 

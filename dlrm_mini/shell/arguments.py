@@ -7,7 +7,8 @@ MODELS = ("mf", "fm", "mlp", "dlrm")
 DATA = ("movielens", "criteo")
 TASKS = ("clicks", "ratings")
 SPLITS = ("random", "temporal", "u1", "u2", "u3", "u4", "u5")
-DEVICES = ("cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def for_train(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,8 @@ def for_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mlp-lr", type=float, metavar="X", help=mlps)
     parser.add_argument("--dim", type=int, metavar="N", help=f"embedding width {chosen}")
     parser.add_argument("--l2", type=float, metavar="X", help=f"weight of the penalty {chosen}")
+    products = "of the products in training (float32)"
+    parser.add_argument("--precision", choices=PRECISIONS, help=products)
     parser.add_argument(
         "--validate",
         action="store_true",
@@ -69,4 +72,5 @@ def _folder(parser: argparse.ArgumentParser, help_: str) -> None:
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="cpu (default) or cuda")
+    found = "auto (default): cuda if torch finds a GPU, else cpu; mps: other results than elsewhere"
+    parser.add_argument("--device", choices=DEVICES, default="auto", help=found)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from dlrm_mini import devices
 from dlrm_mini.datasets.clicks import ClickTask, click_task
 from dlrm_mini.datasets.movielens import MovieLens
 from dlrm_mini.datasets.rating_features import RatingTask, rating_features
 from dlrm_mini.datasets.splits import Split
-from dlrm_mini.errors import UserError
 from dlrm_mini.ladders import click_models, rating_models, rating_nets
 from dlrm_mini.ladders.plans import Plan
 
@@ -82,13 +82,9 @@ def prepare(device: str) -> torch.device:
     Raises:
         UserError: this machine has no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device is cuda, but torch finds no GPU here. Leave --device out, or install a torch "
-            "build for this GPU."
-        )
+    chosen = devices.choose(device)
     torch.set_num_threads(1)
-    return torch.device(device)
+    return chosen
 
 
 def build(

@@ -16,6 +16,7 @@ from dlrm_mini.shell import arguments
 from dlrm_mini.shell.models import usual
 from dlrm_mini.shell.rows import Rows
 from dlrm_mini.training import Metric
+from dlrm_mini.training_step import Precision
 
 METRICS: dict[str, dict[str, Metric]] = {
     "clicks": {
@@ -26,13 +27,20 @@ METRICS: dict[str, dict[str, Metric]] = {
     "ratings": {"rmse": metrics.rmse, "mae": metrics.mae},
 }
 USUAL: dict[str, dict[str, Any]] = {
-    "movielens": {"task": "clicks", "split": "random", "seed": 0, "validate": False},
+    "movielens": {
+        "task": "clicks",
+        "split": "random",
+        "seed": 0,
+        "validate": False,
+        "precision": "float32",
+    },
     "criteo": {
         "model": "dlrm",
         "task": "clicks",
         "split": "as prepared",
         "seed": 0,
         "validate": False,
+        "precision": "float32",
     },
 }
 # Why a click log leaves no choice, and what to do.
@@ -62,6 +70,7 @@ class Recipe:
         model, data, task, split: words of `arguments`.
         seed: of the first weights and of the order of the examples.
         validate: whether a part of the training rows is set aside.
+        precision: of the products in training.
         setting: sizes and hyper-parameters, as `models.usual` gives them.
     """
 
@@ -71,14 +80,17 @@ class Recipe:
     split: str
     seed: int
     validate: bool
+    precision: Precision
     setting: dict[str, Any]
 
     @property
     def title(self) -> str:
         """What is trained on what."""
         aside = ", a tenth of the training rows set aside" if self.validate else ""
+        below = "" if self.precision == "float32" else f", in {self.precision}"
         return (
-            f"{self.model} on {self.data} {self.task}, split {self.split}, seed {self.seed}{aside}"
+            f"{self.model} on {self.data} {self.task}, split {self.split}, seed {self.seed}"
+            f"{aside}{below}"
         )
 
     @property
@@ -111,7 +123,7 @@ def from_options(options: Namespace, old: Recipe | None) -> Recipe:
     """
     said = {
         name: getattr(options, name)
-        for name in ("model", "data", "task", "split", "seed", "validate")
+        for name in ("model", "data", "task", "split", "seed", "validate", "precision")
         if getattr(options, name) is not None
     }
     data = old.data if old else options.data or "movielens"
@@ -198,6 +210,8 @@ def from_checkpoint(content: Mapping[str, Any], path: Path) -> Recipe:
     extra = content.get("extra")
     found = extra.get("recipe") if isinstance(extra, Mapping) else None
     names = {field.name for field in fields(Recipe)}
+    if isinstance(found, Mapping):  # before there were others, there was only this one
+        found = {"precision": "float32", **found}
     if not isinstance(found, Mapping) or found.keys() != names:
         raise UserError(
             f"{path} does not say what was trained: expected a checkpoint that "
@@ -210,6 +224,7 @@ def from_checkpoint(content: Mapping[str, Any], path: Path) -> Recipe:
         and recipe.data in arguments.DATA
         and recipe.task in arguments.TASKS
         and recipe.split in splits
+        and recipe.precision in arguments.PRECISIONS
         and _usual_setting(asdict(recipe)).keys() == recipe.setting.keys()
     )
     if not known:

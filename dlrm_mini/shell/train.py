@@ -17,6 +17,7 @@ from dlrm_mini.shell.files import check_target
 from dlrm_mini.shell.jobs import Job, movielens_job
 from dlrm_mini.shell.models import prepare
 from dlrm_mini.training import fit
+from dlrm_mini.training_step import make_scaler
 
 
 def train(options: Namespace) -> int:
@@ -42,7 +43,8 @@ def train(options: Namespace) -> int:
     )
     job = _job(recipe, options, device, out, extra)
     plan = job.plan
-    run = checkpoints.Run(plan.model, plan.optimizer, job.batches, plan.schedule)
+    scaler = make_scaler(device) if recipe.precision == "float16" else None
+    run = checkpoints.Run(plan.model, plan.optimizer, job.batches, plan.schedule, scaler)
     table: list[dict[str, float]] = run.load(out)["table"] if resuming else []
     if options.resume and not resuming:
         print(f"There is no checkpoint at {out} to go on from: this run begins at the beginning.")
@@ -56,7 +58,7 @@ def train(options: Namespace) -> int:
         started = time.perf_counter()
         history = fit(plan.model, job.batches, objective=plan.objective, optimizer=plan.optimizer,
                       schedule=plan.schedule, epochs=job.batches.epoch + 1,
-                      progress=False)  # fmt: skip
+                      progress=False, precision=recipe.precision, scaler=scaler)  # fmt: skip
         row = {"epoch": job.batches.epoch, "loss": history.values("loss", "train")[0]}
         row |= job.watch()
         table.append(row | {"seconds": time.perf_counter() - started})
