@@ -214,8 +214,11 @@ def _adagrad(dim: int, weighted: bool, by_row: bool) -> Any:
 def use_torch_threads() -> int:
     """Let numba use as many threads as torch; how many these are."""
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    threads = min(torch.get_num_threads(), most)
+    torchs = torch.get_num_threads()
+    threads = min(torchs, most)
     numba.set_num_threads(threads)
+    if torch.get_num_threads() != torchs:  # numba's first call tells OpenMP its own number
+        torch.set_num_threads(torchs)
     return threads
 
 

@@ -1,5 +1,9 @@
 """The kernels for the CPU against plain torch in float64."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,3 +145,23 @@ def test_not_a_number_stays_one(rule):
     cpu.update(table, state, batch, torch.full((1, 1, 3), torch.nan), rule, 0.1, 1e-8)
     assert table[1].isnan().all()
     assert table[0].isfinite().all()
+
+
+def test_torch_keeps_its_threads_when_numba_starts():
+    """Both ask OpenMP, and numba's number would be the last word."""
+    code = """
+import torch
+torch.set_num_threads(1)
+from dlrm_mini.kernels import cpu
+from dlrm_mini.kernels.rules import Lookups
+ids, offsets = torch.zeros(8, dtype=torch.int64), torch.arange(0, 9, 2)
+cpu.forward(torch.zeros(2, 4), Lookups(ids, offsets, torch.tensor([0, 2]), None))
+print(torch.get_num_threads())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+    )
+    assert done.stdout.strip() == "1", done.stderr
