@@ -16,7 +16,7 @@ from pathlib import Path
 from dlrm_mini import bootstrap
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import absolute_environment, checkout, course_file
-from dlrm_mini.shell import arguments, criteo
+from dlrm_mini.shell import arguments, bench_step, criteo
 
 Action = Callable[[argparse.Namespace], int]
 
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
-        python = bootstrap.interpreter(options.needs)
+        here = bench_step.runs_here(options)
+        python = Path(sys.executable) if here else bootstrap.interpreter(options.needs)
         if options.command == "setup":
             print(f"Ready. Every command finds the environment by itself; its Python is {python}")
             return 0
@@ -110,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     logs = command("criteo", "fetch, generate, prepare and show click logs", criteo.criteo)
     criteo.arguments(logs)
     logs.set_defaults(stopped=criteo.STOPPED)
-    command("bench", "measure this project beside its peers, into build/bench.json", _bench)
+    bench = command("bench", "measure this project beside its peers, or its training steps", _bench)
+    bench_step.arguments(bench)
+    bench.set_defaults(stopped=bench_step.STOPPED)
     return parser
 
 
@@ -198,5 +201,8 @@ def _predict(options: argparse.Namespace) -> int:
     return predict(options)
 
 
-def _bench(_: argparse.Namespace) -> int:
-    return subprocess.call([sys.executable, "-m", "benchmarks"], cwd=checkout())
+def _bench(options: argparse.Namespace) -> int:
+    bench_step.check(options)
+    if options.names == [bench_step.STEP]:
+        return bench_step.bench_step(options)
+    return subprocess.call([sys.executable, "-m", "benchmarks", *options.names], cwd=checkout())

@@ -31,7 +31,7 @@ def absolute_environment() -> None:
 
     A chapter's kernel works in `notebooks/`, where a relative path would mean another place.
     """
-    for name in ("DLRM_MINI_DATA", "DLRM_MINI_RESULTS"):
+    for name in ("DLRM_MINI_DATA", "DLRM_MINI_MEASUREMENTS", "DLRM_MINI_RESULTS"):
         if chosen := os.environ.get(name):
             os.environ[name] = str(Path(chosen).expanduser().absolute())
 

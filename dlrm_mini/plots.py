@@ -1,15 +1,26 @@
 """Pictures that more than one chapter draws. Each function returns a figure and shows nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from dlrm_mini import style
+from dlrm_mini.profiling.parts import GROUPS, grouped
+
+# One colour for a group of a step's parts, in every picture of the course.
+GROUP_COLOURS = {
+    "embeddings": style.BLUE,
+    "fully connected": style.ORANGE,
+    "interaction": style.GREEN,
+    "everything else": style.GREY,
+}
+Colour = tuple[float, float, float]
 
 
 def figure(width: float = 8.0, height: float = 3.8) -> tuple[Figure, Axes]:
@@ -116,3 +127,124 @@ def heat_map(
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     picture.colorbar(image, ax=axes, label=unit)
     return picture
+
+
+def part_colours() -> dict[str, Colour]:
+    """Part of a step -> a shade of its group's colour: the later in the step, the lighter."""
+    shades = {}
+    for group, parts in GROUPS.items():
+        full = np.array(to_rgb(GROUP_COLOURS[group]))
+        for part, white in zip(parts, np.linspace(0, 0.6, len(parts)), strict=True):
+            red, green, blue = full + white * (1 - full)
+            shades[part] = (float(red), float(green), float(blue))
+    return shades
+
+
+def breakdown_bars(
+    measured: Mapping[str, Mapping[str, float]],
+    predicted: Mapping[str, Mapping[str, float]],
+    *,
+    title: str,
+    hardware: str,
+    unit: Literal["ms", "share"] = "ms",
+) -> Figure:
+    """Where the time of a step goes: measured solid, and predicted hatched beside it.
+
+    Args:
+        measured: what was trained, or how -> part (`profiling.parts`) -> ms. What is only in
+            `predicted` is shown as not yet measured.
+        predicted: the same; may be empty, and lack some.
+        title: what the picture shows.
+        hardware: what it was measured on.
+        unit: of the height: "ms" of a step, or the "share" of its parts. The number above a bar is
+            milliseconds in both.
+    """
+    names = list(dict.fromkeys([*measured, *predicted]))
+    kinds = [kind for kind in (measured, predicted) if kind]
+    wide = 0.8 / len(kinds)
+    picture, axes = figure(max(6.5, 2.2 + 0.95 * len(names) * len(kinds)), 4.8)
+    totals = [sum(parts.values()) for kind in kinds for parts in kind.values()]
+    top = max(totals) if unit == "ms" else 1.0
+    inches = (0.88 * picture.get_figwidth() * wide / len(names), 3.4 / (1.1 * top))
+    for place, name in enumerate(names):
+        for turn, kind in enumerate(kinds):
+            x = place + (turn - (len(kinds) - 1) / 2) * wide
+            if name in kind:
+                hatched = kind is predicted
+                named = not (hatched and name in measured)  # the bar beside it says what is what
+                _pile(axes, x, kind[name], unit, 0.94 * wide, inches, hatched, named)
+            else:
+                word = "predicted" if kind is predicted else "measured"
+                axes.text(x, 0.01 * top, f"not yet\n{word}", ha="center", va="bottom",
+                          fontsize=9, color=style.GREY, style="italic")  # fmt: skip
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlim=(-0.55, len(names) - 0.45), ylim=(0, 1.1 * top), title=title)
+    axes.set_ylabel("ms a training step" if unit == "ms" else "share of the step")
+    if unit == "share":
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+        axes.set_yticks(np.linspace(0, 1, 5))
+    axes.grid(axis="x", visible=False)
+    axes.tick_params(axis="x", length=0)
+    said = [f"solid: measured on {hardware}"] if measured else [f"hardware: {hardware}"]
+    said += ["hatched: predicted"] if predicted else []
+    axes.set_xlabel("; ".join(said), fontsize=9.5, color=style.INK)
+    shown = [grouped(parts) for kind in kinds for parts in kind.values()]
+    handles = [
+        Patch(facecolor=colour, label=group)
+        for group, colour in GROUP_COLOURS.items()
+        if any(groups[group] for groups in shown)
+    ]
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return picture
+
+
+def _pile(
+    axes: Axes,
+    x: float,
+    parts: Mapping[str, float],
+    unit: str,
+    wide: float,
+    inches: tuple[float, float],
+    hatched: bool,
+    named: bool,
+) -> None:
+    """One bar made of parts, with its milliseconds above.
+
+    Args:
+        axes: where.
+        x: its middle.
+        parts: part -> ms.
+        unit: as in `breakdown_bars`.
+        wide: how wide it is.
+        inches: its width on paper, and the height on paper of one unit.
+        hatched: whether it is predicted.
+        named: whether the names of large parts are written on it.
+    """
+    total, colours, height = sum(parts.values()), part_colours(), 0.0
+    look: dict[str, Any] = {"hatch": style.MODELLED["hatch"]} if hatched else {}
+    for part in (part for names in GROUPS.values() for part in names if parts.get(part, 0) > 0):
+        high = parts[part] / (total if unit == "share" else 1)
+        axes.bar(x, high, wide, height, color=colours[part], edgecolor="white", linewidth=0.8,
+                 **look)  # fmt: skip
+        if named and (words := _fitting(part, inches[0], high * inches[1])):
+            dark = np.dot(colours[part], (0.3, 0.59, 0.11)) < 0.5 and not hatched
+            axes.text(x, height + high / 2, words, ha="center", va="center", fontsize=9,
+                      linespacing=1.0, color="white" if dark else style.INK,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}
+                      if hatched else None)  # fmt: skip
+        height += high
+    axes.annotate(_milliseconds(total), (x, height), (0, 3), textcoords="offset points",
+                  ha="center", fontsize=10, weight=None if hatched else "bold")  # fmt: skip
+
+
+def _fitting(words: str, wide: float, high: float) -> str:
+    """The words, in two lines if need be, or "" where they do not fit these inches (9 points)."""
+    first, _, rest = words.rpartition(" ")
+    for lines in ([words], [first, rest]):
+        if len(lines) * 0.15 <= high and max(map(len, lines)) * 0.075 <= wide:
+            return "\n".join(filter(None, lines))
+    return ""
+
+
+def _milliseconds(ms: float) -> str:
+    return f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
