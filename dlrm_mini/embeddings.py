@@ -163,7 +163,9 @@ class FusedEmbeddingTables(nn.Module):
         first = torch.tensor([0, *cardinalities.values()]).cumsum(0)
         self.register_buffer("first", first, persistent=False)
         # numpy asks Linux for huge pages, torch does not: random rows are found faster in them.
-        self.weight = nn.Parameter(torch.from_numpy(np.empty((int(first[-1]), dim), np.float32)))
+        host, shape = first.device.type == "cpu", (sum(cardinalities.values()), dim)
+        new = torch.from_numpy(np.empty(shape, np.float32)) if host else torch.empty(shape)
+        self.weight = nn.Parameter(new)
         for table in self.tables.values():
             _start(table, init_std)
 

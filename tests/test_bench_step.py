@@ -111,6 +111,15 @@ def test_another_machine_is_refused_before_anything_is_measured(here, tmp_path, 
     assert here == [] and file.read_bytes() == before
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    here, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("DLRM_MINI_MEASUREMENTS", str(tmp_path / "file"))
+    assert cli.main(["bench", "step", "--device", "cpu", "--record"]) == 1
+    assert "cannot be written" in capsys.readouterr().err and here == []
+
+
 def test_the_benchmarks_beside_peers_are_called_as_before(monkeypatch):
     called = []
     monkeypatch.setattr(cli.subprocess, "call", lambda words, cwd: called.append(words) or 7)

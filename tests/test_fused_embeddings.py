@@ -250,3 +250,11 @@ def test_torchs_default_type_changes_nothing():
         assert tables(batch()).dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_tables_are_made_where_torch_makes_tensors():
+    """Gigabytes drawn on a CPU and copied to a GPU would take a minute."""
+    with torch.device("meta"):
+        tables = FusedEmbeddingTables({"a": 5, "b": 7}, 4)
+    assert tables.weight.is_meta
+    assert tables.weight.shape == (12, 4)

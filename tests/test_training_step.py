@@ -235,6 +235,33 @@ def test_graphs_need_cuda():
         dense_part.faster(model, "graphed")
 
 
+def test_batches_of_another_shape_pass_by_the_graph(monkeypatch):
+    """The graph is made up, so that this runs without a GPU."""
+    recorded = []
+
+    def record(module, samples):
+        recorded.append((module, samples))
+        return lambda dense, vectors: torch.full((len(dense),), 7.0)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    model = WORKLOAD.build("cpu").model
+    graphed = dense_part._Graphed(model)
+    vectors = torch.rand(64, 3, 8, requires_grad=True)
+    dense = torch.rand(64, 4)
+    for rows, replayed in ((64, True), (40, False), (64, True)):
+        found = graphed(dense[:rows], vectors[:rows])
+        expected = torch.full((rows,), 7.0)
+        if not replayed:
+            expected = model.dense_part(dense[:rows], vectors[:rows])
+        assert torch.equal(found, expected)
+    ((module, samples),) = recorded
+    held = [*model.bottom.parameters(), *model.top.parameters()]
+    assert {id(p) for p in module.parameters()} == {id(p) for p in held}
+    assert [sample.requires_grad for sample in samples] == [False, True]
+    assert all(sample.is_leaf for sample in samples)
+    assert samples[1].data_ptr() != vectors.data_ptr()
+
+
 @pytest.mark.skipif(not CUDA, reason="Needs a GPU.")
 @pytest.mark.parametrize("options", [{}, {"precision": "bfloat16"}, {"dense_part": "graphed"}])
 def test_the_host_never_waits_in_a_step(options):

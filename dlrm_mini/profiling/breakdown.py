@@ -104,8 +104,8 @@ def profile(
 
     Raises:
         UserError: no batch, a number below 1, a model without the parts of a DLRM, an optimizer
-            that cannot take its step in halves, another device, or a `trace` with another ending
-            or without a folder.
+            that cannot take its step in halves, another device, another profiler at work, or a
+            `trace` with another ending or without a folder.
     """
     cuda = step.device.type == "cuda"
     steps = (10 if cuda else 1) if steps is None else steps
@@ -149,6 +149,10 @@ def _check(
         raise UserError(
             f"There are {len(batches)} batches, {repetitions} repetitions and {steps} steps; "
             "expected at least one of each."
+        )
+    if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+        raise UserError(
+            "Another profiler is at work here, which a second one would end. Leave it first."
         )
     if step.device.type not in ("cpu", "cuda"):
         raise UserError(f"The model is on {step.device}; steps are profiled on a CPU or with CUDA.")

@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,18 @@ def file_of(device: str, hardware: Mapping[str, Any]) -> Path:
         place = build_dir() / "measurements"
     name = slug(str(hardware["gpu" if device == "cuda" else "cpu"]))
     return place / f"{PREFIX}_{device}_{name}.json"
+
+
+def check_place(path: Path) -> None:
+    """Make the folder of a file, and raise a UserError unless something can be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error}). Name another folder in DLRM_MINI_MEASUREMENTS."
+        ) from error
 
 
 def write(path: Path, new: Mapping[str, Any], predict: Predict | None = None) -> Path:

@@ -28,6 +28,7 @@ from dlrm_mini.profiling.ceilings import Ceilings
 from dlrm_mini.profiling.plans import ARMS, ORDER, Configuration, Device, plan
 from dlrm_mini.profiling.turns import Builder, Ready, compare, curve
 from dlrm_mini.profiling.workload import Workload
+from dlrm_mini.training_step import TrainingStep
 
 SEED = 0
 AGAINST = "sparse"  # what the ratios are to: nn.EmbeddingBag(sparse=True)
@@ -116,6 +117,7 @@ class Suite:
         begun = time.perf_counter()
         plans = plan(preset, self.about["results"]["device"])
         if self.ceilings is None:
+            self._wake_profiler()
             self.say("the ceilings of this machine")
             self.ceilings = ceilings.measure(self.device.type, seconds=self.budget.ceilings)
         results: dict[str, Any] = {"entries": [], "skipped": []}
@@ -135,6 +137,23 @@ class Suite:
         record.check(everything)
         return everything
 
+    def _wake_profiler(self) -> None:
+        """Profile something before a CUDA graph is recorded.
+
+        The profiler's first start has broken graphs from before it (pytorch/pytorch, issue 75504).
+        """
+        if self.device.type == "cuda":
+            workload = plan("tiny", "cuda")[0].workload.but(tables="dense")
+            self._breakdown(workload.build(self.device), workload.batches(1), "the profiler")
+
+    def _breakdown(self, step: TrainingStep, data: Any, what: str) -> dict[str, Any] | None:
+        """The breakdown as it is recorded; None, and said, where there can be none."""
+        try:
+            return breakdown.profile(step, data, repetitions=self.budget.profiled).as_json()
+        except Exception as error:  # no permission to profile, say: the times are not to be lost
+            self.say(f"{what}: no breakdown: {reason(error)}")
+            return None
+
     def measure(self, configuration: Configuration) -> Iterator[tuple[str, dict[str, Any]]]:
         """The entries of a configuration, each with "entries" or "skipped" before it."""
         self.say(f"{configuration.name}: {configuration.about}")
@@ -152,7 +171,10 @@ class Suite:
         against = AGAINST if AGAINST in ready else next(iter(ready), "")
         reference = None
         if configuration.sweep is None and ready:
-            reference = curve(ARMS["naive"], configuration.workload, self.device, SEED)
+            try:
+                reference = curve(ARMS["naive"], configuration.workload, self.device, SEED)
+            except Exception as error:
+                self.say(f"{configuration.name}: no losses to compare with: {reason(error)}")
         for name, one in ready.items():
             try:
                 entry = self._entry(configuration, name, one, reference)
@@ -197,7 +219,7 @@ class Suite:
     ) -> dict[str, Any]:
         times = [rounded(ms) for ms in one.times]
         ms = statistics.median(times)
-        shown = breakdown.profile(one.step, one.data, repetitions=self.budget.profiled)
+        shown = self._breakdown(one.step, one.data, f"{configuration.name}, {name}")
         losses = None
         if reference is not None:
             found = curve(ARMS[name], configuration.workload, self.device, SEED)
@@ -214,7 +236,7 @@ class Suite:
             "spread_ms": statistics.stdev(times) if len(times) > 1 else 0.0,
             "repetitions_ms": times,
             "samples_per_s": 1e3 * one.workload.batch_size / ms,
-            "breakdown": shown.as_json(),
+            "breakdown": shown,
             "predicted_ms": self.predict(one.workload, one.arm.prefetch),
             "peak_bytes": one.peak_bytes,
             "curve": losses,

@@ -7,6 +7,7 @@ together.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import torch
 from dlrm_mini import devices
 from dlrm_mini.datasets.batches import Batch
 from dlrm_mini.embeddings import FusedEmbeddingTables
+from dlrm_mini.errors import UserError
 from dlrm_mini.memory import available_memory, check_fits
 from dlrm_mini.prefetching import Prefetched
 from dlrm_mini.profiling.plans import ARMS, Arm, Configuration
@@ -197,7 +199,13 @@ def curve(arm: Arm, workload: Workload, device: torch.device, seed: int) -> list
 
 
 def compare(found: list[float], reference: list[float], precision: str) -> dict[str, Any]:
-    """A curve as it is recorded."""
+    """A curve as it is recorded.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
+    if not all(map(math.isfinite, (*found, *reference))):
+        raise UserError("A loss is not finite; expected those of plain float32, to rounding.")
     pairs = zip(found, reference, strict=True)
     return {
         "losses": found,

@@ -45,7 +45,8 @@ def bench_step(options: argparse.Namespace) -> int:
     """Measure, print the table, and record if asked to.
 
     Raises:
-        UserError: no such device, or a recorded file of other hardware or versions.
+        UserError: no such device, a recorded file of other hardware or versions, or no place for
+            one.
     """
     from dlrm_mini import devices
     from dlrm_mini.profiling import record
@@ -56,8 +57,10 @@ def bench_step(options: argparse.Namespace) -> int:
     words = ["bench", "step", "--preset", preset, "--device", device]
     suite = Suite(device, shlex.join(["python", "-m", "dlrm_mini", *words, "--record"]))
     path = record.file_of(device, suite.about["hardware"])
-    if options.record and path.exists():
-        record.check_same(path, record.read(path), suite.about)  # before minutes are spent
+    if options.record:  # before minutes are spent
+        record.check_place(path)
+        if path.exists():
+            record.check_same(path, record.read(path), suite.about)
     suite.say(planned(preset, device, suite.budget))
     for one in presets_of(preset):
         made = suite.run(one)

@@ -364,6 +364,16 @@ def test_other_models_and_optimizers_are_refused():
         profile(TrainingStep(model, torch.optim.LBFGS(model.parameters())), SMALL.batches(1))
 
 
+def test_another_profiler_is_not_ended():
+    step, batches = SMALL.build(), SMALL.batches(1)
+    with torch.autograd.profiler.profile() as other:
+        with pytest.raises(UserError, match="Another profiler is at work"):
+            profile(step, batches, repetitions=1)
+        torch.ones(1).sigmoid_()
+    assert any(event.name == "aten::sigmoid_" for event in other.function_events)
+    assert profile(step, batches, repetitions=1).wall_ms > 0
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("tables", ["dense", "sparse", "fused"])
 def test_parts_on_a_gpu_add_up(tables):

@@ -1,10 +1,13 @@
 """Ceilings: rates by size, records, and a measurement too short to mean anything."""
 
+import itertools
 import json
 from dataclasses import replace
 
 import pytest
+import torch
 
+from dlrm_mini import kernels
 from dlrm_mini.errors import UserError
 from dlrm_mini.profiling import ceilings_measured
 from dlrm_mini.profiling.ceilings import Ceilings, Rates, measure
@@ -99,6 +102,18 @@ def test_the_fastest_of_several_ways_and_turns_counts(monkeypatch):
     monkeypatch.setattr(ceilings_measured, "_once", lambda call: next(times))
     job = ceilings_measured.Job(("copies", 1), lambda: None, 10.0)
     assert ceilings_measured._rates([job, job], "cpu", 0.0) == {("copies", 1): 10.0}
+
+
+def test_rows_are_read_by_torch_and_by_the_kernel_that_changes_them():
+    row, span = ceilings_measured.ROWS["cpu"][0], ceilings_measured.SPANS["cpu"][0]
+    memory = torch.rand(span // 4)
+    first, second, change = itertools.islice(ceilings_measured._rows("cpu", memory), 3)
+    assert first.ceiling == second.ceiling == ("gathers", row, span)
+    assert change.ceiling == ("changes", row, span)
+    fused = kernels.choose("auto", memory)
+    assert [job.call.args[0] for job in (first, second, change)] == [
+        ceilings_measured._bags, fused.forward, fused
+    ]  # fmt: skip
 
 
 def test_ceilings_can_be_changed_by_hand():

@@ -117,6 +117,25 @@ def test_distinct_rows_are_the_mean_over_all_batches(rows, lookups):
     assert distinct(rows, lookups) == pytest.approx(mean)
 
 
+def test_a_gpu_gets_the_whole_batch_and_sorts_its_lookups():
+    (batch,) = WORKLOAD.batches(1)
+    works = count(WORKLOAD.but(rule="rowwise_adagrad"), "cuda")
+    tensors = batch.dense, batch.labels, batch.sparse.values, batch.sparse.offsets
+    assert works["input"].transferred == sum(tensor.nbytes for tensor in tensors)
+    assert count(WORKLOAD)["input"].transferred == 0
+    update = works["embedding update"]
+    assert update.sorted == len(batch.sparse.values)
+    row = 4 * CONFIG.dim + 4  # with its state
+    touched = distinct(50, 16 * 3) + distinct(60, 16 * 5)
+    assert sum(each for _, _, each in update.changed) == pytest.approx(2 * row * touched)
+
+
+def test_a_dense_gradient_is_sorted_by_row_only_for_bags():
+    dense = WORKLOAD.but(tables="dense")
+    assert count(dense)["embedding backward"].sorted == 16 * 8
+    assert count(dense.but(lookups=1))["embedding backward"].sorted == 0
+
+
 def test_dense_tables_are_passed_over_as_a_whole():
     works = count(WORKLOAD.but(tables="dense"))
     table = 4 * CONFIG.dim * sum(CONFIG.cardinalities.values())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +178,24 @@ def test_nothing_is_written_that_could_not_be_read(folder):
     with pytest.raises(UserError, match=r"entries\[0\]\.ms"):
         record.write(folder / "steps_cuda_x.json", made)
     assert not list(folder.iterdir())
+
+
+def test_a_file_stays_whole_when_writing_is_stopped(folder, monkeypatch):
+    path = save(folder, made_up_card())
+    before = path.read_bytes()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        record.write(path, made_up_card())
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    record.check_place(tmp_path / "new" / "steps_cpu_x.json")
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="Name another folder in DLRM_MINI_MEASUREMENTS"):
+        record.check_place(tmp_path / "file" / "steps_cpu_x.json")

@@ -95,6 +95,7 @@ def test_a_run_is_a_record_with_every_arm(quick):
         assert entry["samples_per_s"] == pytest.approx(64e3 / entry["ms"], rel=1e-5)
         assert entry["curve"]["deviation"] <= entry["curve"]["tolerance"]
         assert sum(entry["predicted_ms"].values()) > 0 and entry["peak_bytes"] is None
+        assert entry["breakdown"]["wall_ms"] > 0
         assert record.workload(entry).but(**ARMS["fused"].changes).batch_size == 64
     assert [entry["kernel"] for entry in results["entries"]] == [None, None, "cpu", "cpu"]
     assert results["entries"][0]["curve"]["deviation"] == 0
@@ -140,6 +141,65 @@ def test_an_arm_that_fails_in_its_turn_does_not_lose_the_others(quick, monkeypat
     results = quick.run("tiny")["results"]
     assert [entry["arm"] for entry in results["entries"]] == ["naive", "sparse", "fused"]
     assert results["skipped"][0]["reason"] == "RuntimeError: out of memory"
+
+
+def test_times_are_kept_where_nothing_can_be_profiled(quick, monkeypatch, capsys):
+    def forbidden(*_, **__):
+        raise UserError("no permission")
+
+    monkeypatch.setattr(suite.breakdown, "profile", forbidden)
+    quick.quiet = False
+    results = quick.run("tiny")["results"]
+    assert [entry["breakdown"] for entry in results["entries"]] == [None] * len(LADDER["cpu"])
+    assert "tiny, fused: no breakdown: no permission" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_costs_its_arm_and_not_the_preset(quick, monkeypatch):
+    curve = suite.curve
+
+    def found(arm, *rest):
+        broken = arm is ARMS["bfloat16"]
+        return [float("nan")] * turns.CURVE_STEPS if broken else curve(arm, *rest)
+
+    monkeypatch.setattr(suite, "curve", found)
+    results = quick.run("tiny")["results"]
+    assert [entry["arm"] for entry in results["entries"]] == ["naive", "sparse", "fused"]
+    assert results["skipped"][0]["reason"].startswith("A loss is not finite")
+
+
+def test_without_a_reference_there_are_no_curves(quick, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(suite, "curve", broken)
+    quick.quiet = False
+    results = quick.run("tiny")["results"]
+    assert [entry["curve"] for entry in results["entries"]] == [None] * len(LADDER["cpu"])
+    assert "no losses to compare with: RuntimeError: out of memory" in capsys.readouterr().err
+
+
+def test_on_a_gpu_the_profiler_starts_before_anything_else(quick, monkeypatch):
+    seen = []
+    monkeypatch.setattr(suite.Workload, "build", lambda *_: None)
+    monkeypatch.setattr(Suite, "_breakdown", lambda self, step, data, what: seen.append(what))
+    monkeypatch.setattr(Suite, "measure", lambda *_: seen.append("an arm") or ())
+    quick.device = torch.device("cuda")
+    quick.run("tiny")
+    quick.run("tiny")
+    assert seen == ["the profiler", "an arm", "an arm"]
+
+
+def test_a_compiler_begins_anew_with_each_configuration(quick, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: seen.append("reset"))
+    monkeypatch.setattr(turns.Builder, "build", lambda self, name: seen.append(name) or 1 / 0)
+    for arms in (("fused",), ("compiled",)):
+        list(quick.measure(Configuration("x", SMALL, 1.0, "", arms)))
+    assert seen == ["fused", "reset", "compiled"]
+
+
+def test_ids_are_not_looked_at_where_the_host_would_wait_for_it():
+    assert SMALL.build().model.tables.check and not SMALL.build("meta").model.tables.check
 
 
 def test_a_prefetched_copy_counts_where_it_outlasts_the_step(quick, monkeypatch):
