@@ -11,15 +11,9 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from dlrm_mini import style
-from dlrm_mini.profiling.parts import GROUPS, grouped
+from dlrm_mini.profiling.parts import BACKWARD, GROUPS, UPDATE, grouped
 
-# One colour for a group of a step's parts, in every picture of the course.
-GROUP_COLOURS = {
-    "embeddings": style.BLUE,
-    "fully connected": style.ORANGE,
-    "interaction": style.GREEN,
-    "everything else": style.GREY,
-}
+GROUP_COLOURS = style.GROUP_COLOURS
 Colour = tuple[float, float, float]
 
 
@@ -130,11 +124,12 @@ def heat_map(
 
 
 def part_colours() -> dict[str, Colour]:
-    """Part of a step -> a shade of its group's colour: the later in the step, the lighter."""
+    """Part of a step -> its group's colour, lighter in backward, lightest in the update."""
     shades = {}
     for group, parts in GROUPS.items():
         full = np.array(to_rgb(GROUP_COLOURS[group]))
-        for part, white in zip(parts, np.linspace(0, 0.6, len(parts)), strict=True):
+        for part in parts:
+            white = 0.35 * (part in BACKWARD) + 0.6 * (part in UPDATE)
             red, green, blue = full + white * (1 - full)
             shades[part] = (float(red), float(green), float(blue))
     return shades
@@ -148,7 +143,7 @@ def breakdown_bars(
     hardware: str,
     unit: Literal["ms", "share"] = "ms",
 ) -> Figure:
-    """Where the time of a step goes: measured solid, and predicted hatched beside it.
+    """Where the time of a step goes: measured solid, and predicted hatched under it.
 
     Args:
         measured: what was trained, or how -> part (`profiling.parts`) -> ms. What is only in
@@ -156,38 +151,45 @@ def breakdown_bars(
         predicted: the same; may be empty, and lack some.
         title: what the picture shows.
         hardware: what it was measured on.
-        unit: of the height: "ms" of a step, or the "share" of its parts. The number above a bar is
-            milliseconds in both.
+        unit: of the length: "ms" of a step, or the "share" of the measured step, or of the
+            predicted one where none was measured. The number at its end is milliseconds in both.
     """
     names = list(dict.fromkeys([*measured, *predicted]))
     kinds = [kind for kind in (measured, predicted) if kind]
-    wide = 0.8 / len(kinds)
-    picture, axes = figure(max(6.5, 2.2 + 0.95 * len(names) * len(kinds)), 4.8)
-    totals = [sum(parts.values()) for kind in kinds for parts in kind.values()]
-    top = max(totals) if unit == "ms" else 1.0
-    inches = (0.88 * picture.get_figwidth() * wide / len(names), 3.4 / (1.1 * top))
+    high = 0.8 / len(kinds)
+    picture, axes = figure(10.4, 1.5 + (0.2 + 0.42 * len(kinds)) * len(names))
+    whole = {
+        name: 1.0 if unit == "ms" else sum((measured.get(name) or predicted[name]).values())
+        for name in names
+    }
+    longest = max(sum(kind[name].values()) / whole[name] for kind in kinds for name in kind)
+    inch = 1.14 * longest / (0.86 * picture.get_figwidth())  # of the axis
     for place, name in enumerate(names):
         for turn, kind in enumerate(kinds):
-            x = place + (turn - (len(kinds) - 1) / 2) * wide
+            y = place + (turn - (len(kinds) - 1) / 2) * high
             if name in kind:
-                hatched = kind is predicted
-                named = not (hatched and name in measured)  # the bar beside it says what is what
-                _pile(axes, x, kind[name], unit, 0.94 * wide, inches, hatched, named)
+                parts = {part: ms / whole[name] for part, ms in kind[name].items()}
+                end = _row(axes, y, parts, 0.94 * high, inch, kind is predicted)
+                axes.annotate(
+                    _milliseconds(sum(kind[name].values())), (end, y), (5, 0), fontsize=10,
+                    textcoords="offset points", va="center",
+                    weight=None if kind is predicted else "bold",
+                )  # fmt: skip
             else:
                 word = "predicted" if kind is predicted else "measured"
-                axes.text(x, 0.01 * top, f"not yet\n{word}", ha="center", va="bottom",
-                          fontsize=9, color=style.GREY, style="italic")  # fmt: skip
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlim=(-0.55, len(names) - 0.45), ylim=(0, 1.1 * top), title=title)
-    axes.set_ylabel("ms a training step" if unit == "ms" else "share of the step")
+                axes.text(0.01 * longest, y, f"not yet {word}", va="center", fontsize=9,
+                          color=style.GREY, style="italic")  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlim=(0, 1.14 * longest), ylim=(len(names) - 0.45, -0.55), title=title, ylabel="step")
     if unit == "share":
-        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-        axes.set_yticks(np.linspace(0, 1, 5))
-    axes.grid(axis="x", visible=False)
-    axes.tick_params(axis="x", length=0)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+        axes.set_xticks(np.arange(0, 1.14 * longest, 0.25))
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
     said = [f"solid: measured on {hardware}"] if measured else [f"hardware: {hardware}"]
     said += ["hatched: predicted"] if predicted else []
-    axes.set_xlabel("; ".join(said), fontsize=9.5, color=style.INK)
+    what = "ms of a training step" if unit == "ms" else "share of the measured step"
+    axes.set_xlabel(f"{what}\n{'; '.join(said)}", fontsize=9.5, color=style.INK)
     shown = [grouped(parts) for kind in kinds for parts in kind.values()]
     handles = [
         Patch(facecolor=colour, label=group)
@@ -198,50 +200,40 @@ def breakdown_bars(
     return picture
 
 
-def _pile(
-    axes: Axes,
-    x: float,
-    parts: Mapping[str, float],
-    unit: str,
-    wide: float,
-    inches: tuple[float, float],
-    hatched: bool,
-    named: bool,
-) -> None:
-    """One bar made of parts, with its milliseconds above.
+def _row(
+    axes: Axes, y: float, parts: Mapping[str, float], high: float, inch: float, hatched: bool
+) -> float:
+    """One bar made of parts, the names of the wide ones written in; returns where it ends.
 
     Args:
         axes: where.
-        x: its middle.
-        parts: part -> ms.
-        unit: as in `breakdown_bars`.
-        wide: how wide it is.
-        inches: its width on paper, and the height on paper of one unit.
+        y: its middle.
+        parts: part -> how long it is.
+        high: how high it is.
+        inch: that much of the axis is an inch of paper.
         hatched: whether it is predicted.
-        named: whether the names of large parts are written on it.
     """
-    total, colours, height = sum(parts.values()), part_colours(), 0.0
+    colours, left = part_colours(), 0.0
     look: dict[str, Any] = {"hatch": style.MODELLED["hatch"]} if hatched else {}
     for part in (part for names in GROUPS.values() for part in names if parts.get(part, 0) > 0):
-        high = parts[part] / (total if unit == "share" else 1)
-        axes.bar(x, high, wide, height, color=colours[part], edgecolor="white", linewidth=0.8,
-                 **look)  # fmt: skip
-        if named and (words := _fitting(part, inches[0], high * inches[1])):
+        wide = parts[part]
+        axes.barh(y, wide, high, left, color=colours[part], edgecolor="white", linewidth=0.8,
+                  **look)  # fmt: skip
+        if words := _fitting(part, wide / inch):
             dark = np.dot(colours[part], (0.3, 0.59, 0.11)) < 0.5 and not hatched
-            axes.text(x, height + high / 2, words, ha="center", va="center", fontsize=9,
+            axes.text(left + wide / 2, y, words, ha="center", va="center", fontsize=8.5,
                       linespacing=1.0, color="white" if dark else style.INK,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}
                       if hatched else None)  # fmt: skip
-        height += high
-    axes.annotate(_milliseconds(total), (x, height), (0, 3), textcoords="offset points",
-                  ha="center", fontsize=10, weight=None if hatched else "bold")  # fmt: skip
+        left += wide
+    return left
 
 
-def _fitting(words: str, wide: float, high: float) -> str:
-    """The words, in two lines if need be, or "" where they do not fit these inches (9 points)."""
+def _fitting(words: str, inches: float) -> str:
+    """The words, in two lines if need be, or "" where they are too wide (8.5 points)."""
     first, _, rest = words.rpartition(" ")
     for lines in ([words], [first, rest]):
-        if len(lines) * 0.15 <= high and max(map(len, lines)) * 0.075 <= wide:
+        if max(map(len, lines)) * 0.075 <= inches:
             return "\n".join(filter(None, lines))
     return ""
 

@@ -11,6 +11,12 @@ from cycler import cycler
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, RED, YELLOW, INK, GREY = "#56B4E9", "#D55E00", "#F0E442", "#222222", "#8A8A8A"
+GROUP_COLOURS = {  # of the parts of a training step (`profiling.parts`), in every picture
+    "embeddings": BLUE,
+    "fully connected": ORANGE,
+    "interaction": GREEN,
+    "everything else": GREY,
+}
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY)
 
 SEQUENTIAL = "cividis"  # a colour map for amounts: perceptually even, safe for the colour-blind

@@ -7,12 +7,14 @@ their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.transforms import Bbox
 
 from dlrm_mini import style
 from dlrm_mini.profiling import roofline
@@ -21,8 +23,14 @@ from dlrm_mini.profiling.parts import GROUPS
 from dlrm_mini.profiling.work import Work
 from dlrm_mini.training_step import Precision
 
-COLOURS = dict(zip(GROUPS, (style.BLUE, style.ORANGE, style.GREEN, style.GREY), strict=True))
 ROW = 256  # bytes: of the random rows whose roof is drawn
+# Where a name may stand beside its dot, points on paper to the right and up.
+PLACES = [
+    (side * reach * np.cos(angle), reach * np.sin(angle))
+    for reach in (14, 22, 32, 44, 58, 76, 98)
+    for angle in np.radians((0, -30, 30, -60, 60, -80, 80))
+    for side in (1, -1)
+]
 
 
 def draw(
@@ -67,9 +75,9 @@ def draw(
     figure.supxlabel(
         f"{', '.join(shown)}; roofs of {ceilings.name}, {source}", fontsize=8.5, color=style.INK
     )
-    figure.draw_without_rendering()  # now the axes have their size, and slopes an angle
     _roofs(axes, ceilings, left, right)
-    _label(axes, points)
+    figure.draw_without_rendering()  # now everything has its place on paper
+    _label(figure, axes, points)
     return figure
 
 
@@ -82,19 +90,15 @@ def _seconds(
 
 
 def _roofs(axes: Axes, ceilings: Ceilings, left: float, right: float) -> None:
-    """A slope for each way to memory, a flat roof for each precision."""
+    """A slope for each way to memory, named in a corner that lies above all roofs; flat roofs."""
     top = max(map(ceilings.best, ceilings.products))
     slopes = {"copy": ceilings.copy, f"rows of {ROW} B at random": ceilings.gather(ROW)}
     best = max(slopes.values())
     for name, rate in slopes.items():
         x = np.array([left, min(right, top / rate)])
-        line = "-" if name == "copy" else "--"
-        axes.plot(x, x * rate, line, color=style.INK, linewidth=1.5)
-        axes.text(
-            1.2 * left, 1.2 * left * rate * (1.15 if rate == best else 0.87),
-            f"{name}: {rate / 1e9:,.3g} GB/s", rotation=_slope(axes), rotation_mode="anchor",
-            fontsize=9, va="bottom" if rate == best else "top",
-        )  # fmt: skip
+        line, words = "-" if name == "copy" else "--", f"{name}: {rate / 1e9:,.3g} GB/s"
+        axes.plot(x, x * rate, line, color=style.INK, linewidth=1.5, label=words)
+    axes.legend(loc="upper left", title="slopes: bytes a second", alignment="left", frameon=False)
     for kind in sorted(ceilings.products, key=ceilings.best):
         rate = ceilings.best(kind)
         axes.plot([rate / best, right], [rate, rate], color=style.INK, linewidth=1.5)
@@ -104,33 +108,53 @@ def _roofs(axes: Axes, ceilings: Ceilings, left: float, right: float) -> None:
         )  # fmt: skip
 
 
-def _slope(axes: Axes) -> float:
-    """Degrees at which a line of slope 1 climbs in the picture."""
-    box = axes.get_window_extent()
-    across, up = (np.log10(high / low) for low, high in (axes.get_xlim(), axes.get_ylim()))
-    return float(np.degrees(np.arctan2(box.height / up, box.width / across)))
-
-
 def _colour(name: str) -> str:
     """That of a part's group; ink for anything else, such as a whole model."""
     for group, parts in GROUPS.items():
         if name in parts:
-            return COLOURS[group]
+            return style.GROUP_COLOURS[group]
     return style.INK
 
 
-def _label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Names to the right of their points and of any near them, one below the other."""
-    places = {name: (np.log10(x), np.log10(y)) for name, (x, y) in points.items()}
-    taken: list[tuple[float, float]] = []
-    for name, (x, y) in sorted(places.items(), key=lambda item: -item[1][1]):
-        right = max(a for a, b in places.values() if 0 <= a - x < 0.35 and abs(b - y) < 0.35)
-        height = y
-        while any(abs(right - a) < 1.0 and abs(height - b) < 0.17 for a, b in taken):
-            height -= 0.04
-        taken.append((right, height))
-        axes.annotate(
-            name, points[name], xytext=(10 ** (right + 0.08), 10**height), fontsize=9.5,
-            color=_colour(name), va="center", zorder=4,
-            bbox={"boxstyle": "square,pad=0.05", "color": "white", "alpha": 0.75},
+def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Each name at a free place beside its dot, with a thin line to it."""
+    point = figure.dpi / 72  # of paper, in pixels
+    dots = {name: axes.transData.transform(place) for name, place in points.items()}
+    solid = {name: Bbox.from_extents(*(dot - 6), *(dot + 6)) for name, dot in dots.items()}
+    boxes = [text.get_window_extent() for text in axes.texts]
+    roofs = [line.get_path().transformed(axes.transData) for line in axes.lines]
+    leaders: list[Path] = []
+
+    def cost(box: Bbox, leader: Path, others: Sequence[Bbox]) -> float:
+        """How much a name there would hide, cross, or leave the picture by."""
+        return (
+            9 * sum(map(box.overlaps, [*others, *boxes]))
+            + 9 * sum(leader.intersects_bbox(other) for other in [*others, *boxes])
+            + 9 * sum(leader.intersects_path(other) for other in leaders)
+            + 9 * sum(other.intersects_bbox(box) for other in leaders)
+            + 4 * sum(roof.intersects_bbox(box, filled=False) for roof in roofs)
+            + 9 * (not axes.bbox.x0 < box.x0 < box.x1 < axes.bbox.x1)
+            + float(np.ptp(leader.vertices, axis=0).sum()) / 30
+        )
+
+    for name, dot in sorted(dots.items(), key=lambda item: -item[1][0]):
+        words = axes.annotate(
+            name, points[name], (0, 0), textcoords="offset points", fontsize=9.5, va="center",
+            color=_colour(name), zorder=4, arrowprops={
+                "arrowstyle": "-", "color": _colour(name), "linewidth": 0.8, "shrinkA": 1,
+                "shrinkB": 5,
+            },
         )  # fmt: skip
+        size = words.get_window_extent()
+        others = [box for other, box in solid.items() if other != name]
+        found = []
+        for across, up in PLACES:
+            x, y = dot + point * np.array((across, up))
+            left, low = x - size.width * (across < 0), y - size.height / 2
+            box = Bbox.from_bounds(left, low, size.width, size.height).padded(2)
+            leader = Path(np.array([dot, (x, y)]))
+            found.append((cost(box, leader, others), across, up, box, leader))
+        _, across, up, box, leader = min(found, key=lambda one: one[0])
+        words.set(position=(across, up), horizontalalignment="left" if across > 0 else "right")
+        boxes.append(box)
+        leaders.append(leader)

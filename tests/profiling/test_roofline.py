@@ -4,9 +4,11 @@ import os
 import statistics
 import time
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
+from matplotlib.text import Text
 
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.dlrm_presets import PRESETS, profile
@@ -43,6 +45,25 @@ def test_each_term_is_a_count_over_a_ceiling():
     assert terms["transfer"] == terms["new memory"] == terms["sorting"] == 0
     assert roofline.seconds(WORK, CPU) == pytest.approx(0.1331)
     assert roofline.explain(WORK, replace(CPU, bags=1e6))["bags"] == pytest.approx(1e-3)
+
+
+def test_rates_are_those_at_the_size_of_the_work():
+    rows = (64.0, 1e3, 8e10), (64.0, 1e7, 2e10)
+    here = replace(
+        CPU, copies=((1e3, 4e11), (1e7, 1e11)), gathers=rows, changes=rows,
+        batched=((8.0, 8.0, 1e12), (64.0, 8.0, 2e12)),
+    )  # fmt: skip
+
+    def term(name, **fields):
+        return roofline.explain(Work(**fields), here)[name]
+
+    assert term("streamed", streamed=1e7, operations=10_000) == pytest.approx(1e7 / 4e11)
+    assert term("streamed", streamed=1e7, operations=1) == pytest.approx(1e7 / 1e11)
+    assert term("streamed", far=1e7, operations=10_000) == pytest.approx(1e7 / 1e11)
+    assert term("small products", batched=((1e9, 64, 8),)) == pytest.approx(1e9 / 2e12)
+    for name, field in (("random reads", "gathered"), ("random changes", "changed")):
+        for span, rate in ((1e3, 8e10), (1e7, 2e10)):
+            assert term(name, **{field: ((64, span, 1e6),)}) == pytest.approx(1e6 / rate)
 
 
 def test_a_gpu_works_while_its_host_begins_operations_but_waits_for_its_data():
@@ -82,6 +103,19 @@ def test_a_picture_has_a_marker_for_each_part_and_a_roof_for_each_ceiling():
     ]
     assert len(axes.lines) - len(markers) == 2 + 2  # copy and random rows; two precisions
     assert {text.get_text() for text in axes.texts} >= {"top MLP", "embedding update"}
+
+
+def test_names_in_a_crowd_hide_neither_one_another_nor_a_dot():
+    works = count(Workload(profile(0.01), 256))
+    figure = roofline.draw(SHEET, works)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = [text for text in axes.texts if text.get_text() in works]
+    boxes = [Text.get_window_extent(name) for name in names]  # without the line to the dot
+    assert len(names) == sum(work.flops > 0 for work in works.values())
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    dots = [axes.transData.transform(name.xy) for name in names]
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)
 
 
 def test_whole_models_can_be_drawn_on_one_roofline():
@@ -128,8 +162,8 @@ def test_every_preset_takes_what_is_predicted_within_a_factor_of_one_and_a_half(
                 break
     finally:
         torch.set_num_threads(threads)
-    if wrong and os.getloadavg()[0] > (os.cpu_count() or 1) + 0.5:
-        pytest.skip(f"more programs than cores run, so that times mean little: {wrong}")
+    if wrong and os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1):
+        pytest.skip(f"other programs run, so that times mean little: {wrong}")
     assert not wrong
 
 
