@@ -21,10 +21,13 @@ for name in {HEAVY!r}:
 from dlrm_mini import bootstrap, cli
 from dlrm_mini.profiling import suite
 
+from dlrm_mini.shell import bench_step
+
 def no_environment(needs):
     raise AssertionError("an environment would have been made")
 
 bootstrap.interpreter = no_environment
+bench_step.runs_here = lambda options: True  # on a CPU it would want numba
 suite.BUDGETS = {{"cpu": suite.Budget(3, 0.005, 1, 0.1, 1.0)}}
 sys.exit(cli.main(sys.argv[1:]))
 """
@@ -147,16 +150,25 @@ def test_the_parser_knows_the_presets_without_torch():
     assert set(bench_step.PRESETS) == {*plans.PRESETS, "all"}
 
 
-@pytest.mark.parametrize("missing", bench_step.NEEDED)
-def test_without_torch_or_numpy_the_environment_is_asked_for(missing, monkeypatch):
-    options = argparse.Namespace(names=["step"])
-    assert bench_step.runs_here(options)
-    find = bench_step.importlib.util.find_spec
+@pytest.mark.parametrize(
+    ("device", "there", "runs"),
+    [
+        ("cuda", {"torch", "numpy"}, True),
+        ("cuda", {"torch"}, False),
+        ("cuda", {"numpy"}, False),
+        ("cpu", {"torch", "numpy", "numba"}, True),
+        ("cpu", {"torch", "numpy", "triton"}, False),
+        (None, {"torch", "numpy", "triton"}, True),
+        ("auto", {"torch", "numpy"}, False),
+    ],
+)
+def test_where_something_is_missing_the_environment_is_asked_for(device, there, runs, monkeypatch):
     monkeypatch.setattr(
-        bench_step.importlib.util, "find_spec", lambda name: name != missing and find(name)
+        bench_step.importlib.util, "find_spec", lambda name: name if name in there else None
     )
-    assert not bench_step.runs_here(options)
-    assert not bench_step.runs_here(argparse.Namespace(names=[]))
+    options = argparse.Namespace(names=["step"], device=device)
+    assert bench_step.runs_here(options) is runs
+    assert not bench_step.runs_here(argparse.Namespace(names=[], device=device))
 
 
 def test_a_curve_beyond_its_tolerance_is_marked():

@@ -1,7 +1,7 @@
 """`bench step`: measure training steps on this machine. Standard library only at the top.
 
-It runs wherever torch and numpy are (and Triton, for a GPU): a machine that is lent for an hour
-needs no environment of its own.
+It runs wherever torch and numpy are, with numba for a CPU or Triton for a GPU: a machine that is
+lent for an hour needs no environment of its own.
 """
 
 from __future__ import annotations
@@ -35,10 +35,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def runs_here(options: argparse.Namespace) -> bool:
-    """Whether it is `bench step`, and this Python has all that it needs."""
+    """Whether it is `bench step`, and this Python has all that it needs.
+
+    On a CPU that is numba, too: "fused" would else be plain torch, and no kernel.
+    """
     if getattr(options, "names", None) != [STEP]:
         return False
-    return all(importlib.util.find_spec(name) for name in NEEDED)
+    kernels = {"cpu": ("numba",), "cuda": NEEDED}.get(options.device, ("numba", "triton"))
+    return all(map(_there, NEEDED)) and any(map(_there, kernels))
+
+
+def _there(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def bench_step(options: argparse.Namespace) -> int:
