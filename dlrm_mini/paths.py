@@ -4,6 +4,7 @@ Standard library only: the set-up runs before anything is installed.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from dlrm_mini.errors import UserError
@@ -34,6 +35,17 @@ def absolute_environment() -> None:
     for name in ("DLRM_MINI_DATA", "DLRM_MINI_MEASUREMENTS", "DLRM_MINI_RESULTS"):
         if chosen := os.environ.get(name):
             os.environ[name] = str(Path(chosen).expanduser().absolute())
+
+
+def try_writing(folder: Path) -> None:
+    """Make a folder, and see that a file can be made in it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def build_dir() -> Path:

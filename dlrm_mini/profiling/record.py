@@ -8,13 +8,12 @@ import datetime
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dlrm_mini.errors import UserError
-from dlrm_mini.paths import build_dir, checkout, course_file
+from dlrm_mini.paths import build_dir, checkout, course_file, try_writing
 from dlrm_mini.profiling.schema import SCHEMA, as_json, check, workload
 from dlrm_mini.profiling.workload import Workload
 
@@ -89,9 +88,7 @@ def file_of(device: str, hardware: Mapping[str, Any]) -> Path:
 def check_place(path: Path) -> None:
     """Make the folder of a file, and raise a UserError unless something can be written there."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        try_writing(path.parent)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error}). Name another folder in DLRM_MINI_MEASUREMENTS."

@@ -1,12 +1,12 @@
 """Files that a command is about to write: nothing is lost, nothing is found out too late."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 
 from dlrm_mini.errors import UserError
+from dlrm_mini.paths import try_writing
 
 
 def check_target(path: Path, what: str, *, overwrite: bool, otherwise: str = "") -> None:
@@ -26,9 +26,7 @@ def check_target(path: Path, what: str, *, overwrite: bool, otherwise: str = "")
             "--overwrite."
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        try_writing(path.parent)
     except OSError as error:
         raise UserError(
             f"nothing can be written into {path.parent} ({error.strerror or error}). "
