@@ -74,7 +74,7 @@ def planned(preset: str, device: Device, budget: Budget) -> str:
     minutes = (measured + arms * budget.beside + budget.ceilings) / 60
     return (
         f"{preset} on {device}: {arms} entries; of each {budget.repetitions} turns of "
-        f"{budget.seconds:g} s, {measured:.0f} s together; about {minutes:.0f} minutes with "
+        f"{budget.seconds:g} s, {measured:.0f} s together; about {max(1.0, minutes):.0f} min with "
         "everything else"
     )
 
