@@ -17,6 +17,7 @@ GROUP_COLOURS = {  # of the parts of a training step (`profiling.parts`), in eve
     "interaction": GREEN,
     "everything else": GREY,
 }
+COMMUNICATION = PURPLE  # between devices, in every timeline and breakdown
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY)
 
 SEQUENTIAL = "cividis"  # a colour map for amounts: perceptually even, safe for the colour-blind

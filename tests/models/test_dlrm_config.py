@@ -11,7 +11,7 @@ from dlrm_mini.errors import UserError
 from dlrm_mini.models.dlrm import DLRM, random_batch
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.models.dlrm_description import human
-from dlrm_mini.models.dlrm_presets import PRESETS, kaggle, profile, rm1, rm2, rm3
+from dlrm_mini.models.dlrm_presets import PRESETS, kaggle, profile, rm1, rm2, rm3, terabyte
 
 SMALL = DLRMConfig(3, {"user": 9, "item": 7}, 4, bottom=(8, 4), top=(6, 1))
 WIDTH = st.integers(1, 9)
@@ -83,6 +83,15 @@ def test_profile_has_the_work_and_the_bytes_of_the_paper():
     assert forward_and_backward == pytest.approx(30.7e9, abs=0.05e9)
     assert config.bytes(2048)["embeddings"] == 419_430_400
     assert config.n_dense == 512 and sum(config.cardinalities.values()) == 8_000_000
+
+
+def test_terabyte_is_the_public_example():
+    config = terabyte()
+    assert sum(config.cardinalities.values()) == 177_944_275
+    assert config.bytes()["embeddings"] == 4 * 128 * 177_944_275  # 91.1 GB
+    mlps = config.parameters()["bottom MLP"] + config.parameters()["top MLP"]
+    assert mlps == pytest.approx(2.37e6, rel=1e-3)
+    assert config.top_input == 479
 
 
 @pytest.mark.parametrize(
