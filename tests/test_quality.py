@@ -21,6 +21,7 @@ ROOMS = [
     {"training", "training_step", "dense_part", "devices", "prefetching", "epochs"}
     | {"checkpoints", "claims", "measurements", "gibbs"},
     {"profiling"},
+    {"parallel"},
     {"plots", "pictures"},
     {"ladders", "environment"},
     {"widgets"},

@@ -1,0 +1,1 @@
+"""One model over several devices: tables split, MLPs replicated, an all-to-all in between."""
