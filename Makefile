@@ -3,7 +3,7 @@ PYTHON ?= python3
 COURSE = $(PYTHON) -m dlrm_mini
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test setup check data notebooks edit measure bench
+.PHONY: help run lab test setup torchrec check data notebooks edit measure bench
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ test:  ## set up what is missing and run all tests
 
 setup:  ## make the environment and stop
 	@$(COURSE) setup
+
+torchrec:  ## install TorchRec, the engine of chapter 15, and try it
+	@$(COURSE) torchrec
 
 check:  ## say line by line whether the environment is right
 	@$(COURSE) check

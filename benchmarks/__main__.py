@@ -11,6 +11,7 @@ from benchmarks import (
     clicks,
     criteo_prepare,
     mf_fold,
+    parallel_step,
     ratings,
     report,
     step_kaggle,
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[report.Row]]] = {
         step_profile,
         step_kaggle,
         step_rows,
+        parallel_step,
     )
 }
 

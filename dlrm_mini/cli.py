@@ -16,7 +16,7 @@ from pathlib import Path
 from dlrm_mini import bootstrap
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import absolute_environment, checkout, course_file
-from dlrm_mini.shell import arguments, bench_step, criteo
+from dlrm_mini.shell import arguments, bench_step, criteo, torchrec
 
 Action = Callable[[argparse.Namespace], int]
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     absolute_environment()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
+    options.words = words
     try:
         here = bench_step.runs_here(options)
         python = Path(sys.executable) if here else bootstrap.interpreter(options.needs)
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     test = command("test", "run all tests", _test, "lab", "test")
     test.add_argument("rest", nargs=argparse.REMAINDER, help="handed on to pytest")
     command("setup", "make the environment and stop", None, "lab", "test")
+    command("torchrec", "install TorchRec, the engine of chapter 15, and try it", torchrec.torchrec)
     command("check", "say line by line whether this environment is right", _check)
     data = command("data", "say which data is there, from where, verified or not", _data)
     data.add_argument("--fetch", action="store_true", help="fetch what is missing first")
@@ -144,6 +146,7 @@ def _lab(_: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace) -> int:
     _have_data()
+    torchrec.for_tests()
     return subprocess.call([sys.executable, "-m", "pytest", *options.rest], cwd=checkout())
 
 

@@ -1,9 +1,8 @@
 """Optimizers whose work is in the rows touched: SGD, Adagrad and row-wise Adagrad.
 
-A batch looks up a few thousand rows of a table that may have millions. The rules here leave a row
-without a gradient alone, its state included, so a step costs what the batch costs, whatever the
-size of the table. Such a step is equal to the dense one: a gradient of zero moves nothing under
-these three rules. Under momentum, weight decay and Adam it does, and `check_sparse` says so.
+A batch looks up few rows of a large table. The rules here leave a row without a gradient alone, its
+state included: a step costs what the batch costs, and is equal to the dense one, as a gradient of
+zero moves nothing. Under momentum, weight decay and Adam it does, and `check_sparse` says so.
 
 Each works on a whole model: parameters with a dense gradient (the MLPs) take the ordinary dense
 step, those with a sparse one (`EmbeddingTables` with `sparse_gradient=True`) the sparse one, and
@@ -40,9 +39,8 @@ class Kernel(Protocol):
 def coalesce(ids: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """The rows that were looked up, each once, and for each the sum of its gradients.
 
-    A rule that squares a gradient must see this sum: (a + b)^2 is not a^2 + b^2. The ids are
-    sorted, so that equal ones lie side by side, and each such segment is summed, in the order of
-    the batch: the same bits on every run.
+    A rule that squares a gradient must see this sum: (a + b)^2 is not a^2 + b^2. Segments of sorted
+    ids are summed, each in the order of the batch: the same bits on every run.
 
     Args:
         ids: (V,) int64, the row of each lookup, in any order, with duplicates.
@@ -245,8 +243,7 @@ class RowWiseAdagrad(Adagrad):
     uses, and of FBGEMM (`EXACT_ROWWISE_ADAGRAD`): the state of a table is D times smaller than
     Adagrad's. Parameters with a dense gradient take the ordinary Adagrad step, as there.
 
-    The state `state[p]["sum"]` is s: (N,) for tables with sparse gradients and for fused tables,
-    shaped like p otherwise.
+    The state `state[p]["sum"]` is s: (N,) for tables (sparse gradients, or fused), else like p.
 
     Args:
         params: parameters or groups of them, as every torch optimizer takes.
@@ -268,9 +265,13 @@ class RowWiseAdagrad(Adagrad):
     def _sparse_step(self, parameter: Tensor, gradient: Tensor, lr: float, eps: float) -> None:
         rows, summed = _coalesced(gradient)
         state = self.state[parameter]["sum"]  # (N,)
-        _add_rows(state, rows, summed.square().mean(1))
+        _add_rows(state, rows, self._mean_square(parameter, summed))
         scale = state.index_select(0, rows).sqrt_().add_(eps)  # (R,)
         _add_rows(parameter, rows, summed / scale[:, None], factor=-lr)
+
+    def _mean_square(self, parameter: Tensor, summed: Tensor) -> Tensor:
+        """Of each row's summed gradient, (R,): its D entries, which `parallel` may have split."""
+        return summed.square().mean(1)
 
 
 def _of_rows(gradient: Tensor) -> bool:

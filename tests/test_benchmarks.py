@@ -96,6 +96,7 @@ def test_there_are_the_benchmarks_that_the_readme_and_the_plans_name():
         "step-profile",
         "step-kaggle",
         "step-rows",
+        "parallel-step",
     ]
 
 

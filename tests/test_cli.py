@@ -119,9 +119,10 @@ def test_run_and_test_have_the_data_before_they_start(monkeypatch):
     order = []
     monkeypatch.setattr(cli, "_have_data", lambda: order.append("data"))
     monkeypatch.setattr(run_module, "run_course", lambda only: order.append("run") or 0)
+    monkeypatch.setattr(cli.torchrec, "for_tests", lambda: order.append("torchrec"))
     monkeypatch.setattr(cli.subprocess, "call", lambda *a, **k: order.append("test") or 0)
     assert cli.main(["run"]) == cli.main(["test"]) == 0
-    assert order == ["data", "run", "data", "test"]
+    assert order == ["data", "run", "data", "torchrec", "test"]
 
 
 def test_check_prints_a_line_per_thing():

@@ -10,7 +10,7 @@ from dlrm_mini import cli
 from dlrm_mini.course import chapters
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md", "data/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md", "SEVERAL_NODES.md", "data/README.md"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -115,6 +115,7 @@ class DLRM(nn.Module):
         if self.config.interaction == "dot":
             # Who asks for fused tables asks for speed; a compiler makes a kernel of its own.
             fused = isinstance(self.tables, FusedEmbeddingTables)
+            fused = fused or getattr(self.tables, "fused", False)  # those of `parallel`
             fused = fused and not torch.compiler.is_compiling()
             dot = fused_dot_interaction if fused else dot_interaction
             own = self.config.self_interaction

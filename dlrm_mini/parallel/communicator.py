@@ -149,6 +149,9 @@ class Communicator(ABC):
         """
         return contextlib.nullcontext()
 
+    def reached(self, step: int) -> None:  # noqa: B027
+        """Say which training step, from 1, this rank is in; a real run tells it if it fails."""
+
     def hold(self, name: str, nbytes: int, rows: int | None = None) -> None:  # noqa: B027
         """Tell a simulated rank's memory meter what is held; a real device knows it.
 

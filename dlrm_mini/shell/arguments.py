@@ -9,6 +9,7 @@ TASKS = ("clicks", "ratings")
 SPLITS = ("random", "temporal", "u1", "u2", "u3", "u4", "u5")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16", "float16")
+ENGINES = ("sharded", "torchrec")
 
 
 def for_train(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,10 @@ def for_train(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="set a tenth of the training rows aside and measure the epochs on them",
     )
+    engine = "split DLRM's tables over processes: sharded, the course's own, or torchrec"
+    parser.add_argument("--engine", choices=ENGINES, help=engine)
+    processes = "how many, on this machine, with --engine; under torchrun it knows"
+    parser.add_argument("--processes", type=int, metavar="N", help=processes)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to (in runs/)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an older checkpoint")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dlrm_mini import checkpoints
 from dlrm_mini.datasets.batches import Batch
@@ -74,16 +75,16 @@ def click_log_job(
     plan = put(plan_prepared(prepared, setting), device)
     loader = _Shown(prepared, "train", setting.batch_size, seed=recipe.seed)
 
-    def final() -> Iterator[tuple[str, Measured]]:
+    def final(model: nn.Module) -> Iterator[tuple[str, Measured]]:
         for split in JUDGED:
-            yield _rows(prepared, split), score_prepared(plan.model, prepared, split)
+            yield _rows(prepared, split), score_prepared(model, prepared, split)
 
     return Job(
         plan,
         loader,
         tuple(SCORES),
         about(loader.rows, SCORES, _rows(prepared, "valid")),
-        lambda: score_prepared(plan.model, prepared, "valid"),
+        lambda model: score_prepared(model, prepared, "valid"),
         final,
         log,
     )

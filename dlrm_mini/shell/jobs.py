@@ -28,7 +28,7 @@ class Job:
         batches: the training rows.
         metrics: what is measured, by name.
         about: of which rows the columns of the table are.
-        watch: measures after each epoch.
+        watch: measures a model after each epoch: the plan's own, or one that stands for it.
         final: what is said at the end: some rows in words, and what was measured on them.
         log: what tells a prepared click log from others; a checkpoint carries it.
     """
@@ -37,8 +37,8 @@ class Job:
     batches: Batches
     metrics: tuple[str, ...]
     about: str
-    watch: Callable[[], Measured]
-    final: Callable[[], Iterator[tuple[str, Measured]]]
+    watch: Callable[[nn.Module], Measured]
+    final: Callable[[nn.Module], Iterator[tuple[str, Measured]]]
     log: dict[str, int | str] = field(default_factory=dict)
 
 
@@ -49,15 +49,15 @@ def movielens_job(recipe: recipes.Recipe, device: torch.device) -> Job:
     set_seed(recipe.seed)
     plan: Plan[nn.Module] = build(recipe.model, recipe.task, recipe.setting, rows.made, device)
 
-    def final() -> Iterator[tuple[str, Measured]]:
-        yield f"{len(rows.test):,} test rows", evaluate(plan.model, rows.test, metrics)
+    def final(model: nn.Module) -> Iterator[tuple[str, Measured]]:
+        yield f"{len(rows.test):,} test rows", evaluate(model, rows.test, metrics)
 
     return Job(
         plan,
         Loader(rows.train, plan.batch_size, shuffle=True, seed=recipe.seed),
         tuple(metrics),
         about(len(rows.train), metrics, f"{len(watched):,} {part} rows"),
-        lambda: evaluate(plan.model, watched, metrics),
+        lambda model: evaluate(model, watched, metrics),
         final,
     )
 

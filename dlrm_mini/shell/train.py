@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dlrm_mini import checkpoints
+from dlrm_mini.errors import UserError
 from dlrm_mini.shell import recipes
 from dlrm_mini.shell.files import check_target
 from dlrm_mini.shell.jobs import Job, movielens_job
@@ -30,10 +31,19 @@ def train(options: Namespace) -> int:
     Raises:
         UserError: the options ask for something impossible, or for what would lose a checkpoint.
     """
+    if options.engine is not None:
+        from dlrm_mini.shell.engines import train_split
+
+        return train_split(options)
+    if options.processes is not None:
+        raise UserError(
+            f"--processes is {options.processes}, but one device needs one process. Say --engine "
+            "sharded to split the model, or leave --processes out."
+        )
     device = prepare(options.device)
     out = options.out or Path("runs") / recipes.usual_name(options)
     resuming = options.resume and out.exists()
-    old, extra = _begun(out) if resuming else (None, None)
+    old, extra = begun(out) if resuming else (None, None)
     recipe = recipes.from_options(options, old)
     check_target(
         out,
@@ -41,7 +51,7 @@ def train(options: Namespace) -> int:
         overwrite=options.overwrite or resuming,
         otherwise="Go on from it with --resume. ",
     )
-    job = _job(recipe, options, device, out, extra)
+    job = job_of(recipe, options, device, out, extra)
     plan = job.plan
     scaler = make_scaler(device) if recipe.precision == "float16" else None
     run = checkpoints.Run(plan.model, plan.optimizer, job.batches, plan.schedule, scaler)
@@ -51,33 +61,33 @@ def train(options: Namespace) -> int:
     print(recipe.title)
     print(recipe.numbers)
     print(job.about)
-    print(_line(["epoch", "loss", *job.metrics, "seconds"]), flush=True)
+    print(line(["epoch", "loss", *job.metrics, "seconds"]), flush=True)
     for row in table:
-        print(_line(row.values()), flush=True)
+        print(line(row.values()), flush=True)
     while job.batches.epoch < recipe.setting["epochs"]:
         started = time.perf_counter()
         history = fit(plan.model, job.batches, objective=plan.objective, optimizer=plan.optimizer,
                       schedule=plan.schedule, epochs=job.batches.epoch + 1,
                       progress=False, precision=recipe.precision, scaler=scaler)  # fmt: skip
         row = {"epoch": job.batches.epoch, "loss": history.values("loss", "train")[0]}
-        row |= job.watch()
+        row |= job.watch(plan.model)
         table.append(row | {"seconds": time.perf_counter() - started})
         run.save(out, {"recipe": asdict(recipe), "table": table, "log": job.log})
-        print(_line(table[-1].values()), flush=True)
+        print(line(table[-1].values()), flush=True)
     print(f"{len(table)} epochs in {sum(row['seconds'] for row in table):.1f} s; "
           f"the model is in {out}")  # fmt: skip
-    for what, measured in job.final():
+    for what, measured in job.final(plan.model):
         print(recipes.report(what, measured))
     return 0
 
 
-def _begun(out: Path) -> tuple[recipes.Recipe, Mapping[str, Any]]:
+def begun(out: Path) -> tuple[recipes.Recipe, Mapping[str, Any]]:
     """The recipe of a run that is to go on, and what else its checkpoint says."""
     content = checkpoints.load(out)
     return recipes.from_checkpoint(content, out), content["extra"]
 
 
-def _job(
+def job_of(
     recipe: recipes.Recipe,
     options: Namespace,
     device: torch.device,
@@ -92,7 +102,7 @@ def _job(
     return click_log_job(recipe, options.folder, device, out, old)
 
 
-def _line(cells: Iterable[object]) -> str:
+def line(cells: Iterable[object]) -> str:
     """A row of the table: words, epochs as they are, all else with four digits."""
     texts = [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells]
     return "".join(f"{text:>12}" for text in texts)
