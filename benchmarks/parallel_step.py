@@ -194,7 +194,10 @@ def draw(rows: list[Row]) -> Figure:
             axes.annotate(f"{row.value:.1f}", (at, row.value + (row.spread or 0)), (0, 3),
                           textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
     kinds = [
-        ("ours, modelled", {"color": style.BLUE, "hatch": style.MODELLED["hatch"]}),
+        (
+            "ours, modelled with a core for each process",
+            {"color": style.BLUE, "hatch": style.MODELLED["hatch"]},
+        ),
         ("ours, measured", {"color": style.BLUE}),
         ("TorchRec, measured", {"color": style.GREEN}),
     ]
@@ -203,7 +206,9 @@ def draw(rows: list[Row]) -> Figure:
     axes.set_xticks(range(len(SIZES)), [f"{n} process{'es' * (n > 1)}" for n in SIZES])
     axes.set(ylabel="ms a training step (median, spread)", xlabel="one thread each")
     cores = hardware.describe()["cores"]
-    axes.set_title(f"The Kaggle model, batch {BATCH}, over gloo on {cores} cores")
+    axes.set_title(
+        f"The Kaggle model at {SCALE:g} of its rows, batch {BATCH}, over gloo on {cores} cores"
+    )
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside lower center", ncols=3)
     return figure

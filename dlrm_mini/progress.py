@@ -30,7 +30,12 @@ class _Lines(text_tqdm):  # type: ignore[misc]
 
 
 def shown() -> bool:
-    """False when `DLRM_MINI_PROGRESS=off`, as it is where a notebook's outputs are compared."""
+    """False when `DLRM_MINI_PROGRESS=off`, as it is where a notebook's outputs are compared.
+
+    Nor does any but the first of the processes that torchrun has started show one.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return False
     return os.environ.get("DLRM_MINI_PROGRESS", "on").lower() not in ("off", "0", "no")
 
 

@@ -34,6 +34,13 @@ def test_a_terminal_sees_a_bar_that_redraws_itself(monkeypatch):
     assert "\r" in text and "100%" in text and "\n" not in text
 
 
+def test_of_several_processes_the_first_shows_it(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert shown(monkeypatch, terminal=True, mininterval=0) == ""
+    monkeypatch.setenv("RANK", "0")
+    assert "100%" in shown(monkeypatch, terminal=True, mininterval=0)
+
+
 def test_a_log_gets_lines_and_few_of_them(monkeypatch):
     text = shown(monkeypatch, terminal=False)
     assert [line.split(" after")[0] for line in text.splitlines()] == ["fit: 0/3it", "fit: 3/3it"]

@@ -12,10 +12,12 @@ import torch
 
 from dlrm_mini import checkpoints, cli
 from dlrm_mini.datasets import movielens
+from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.parallel import launch
 from dlrm_mini.parallel.sharded_step import ShardedStep
 from dlrm_mini.parallel.simulated import SimulatedCluster
-from dlrm_mini.shell import engines, train
+from dlrm_mini.parallel.standing import BOARD
+from dlrm_mini.shell import engine_sharded, engines, train
 from tests.interruption import interrupted
 
 N = 3000
@@ -127,12 +129,38 @@ def test_several_ranks_end_where_one_device_ends(say, few, simulated):
         assert ours == pytest.approx(same, rel=1e-4) and list(ours) == list(theirs)
     lines = said.splitlines()
     assert lines[0] == "dlrm on movielens clicks, split random, seed 1"
-    assert sum("data-parallel" in line or "-wise" in line for line in lines[3:13]) == 10
+    assert sum("-wise" in line for line in lines[3:13]) == 10
+    (why,) = [line for line in lines if "asks for a split" in line]
+    assert "a copy of each on every rank would be faster" in why
     assert say("evaluate --checkpoint split.pt")[1].splitlines()[-1] == lines[-1]
     assert say("predict --checkpoint split.pt --user 1 --movie 2")[0] == 0
     assert say("train --resume --out split.pt")[1].splitlines()[-1] == lines[-1]
-    assert re.search(r"2 epochs in \S+ s with 3 processes; the model is in split.pt, its", said)
+    assert re.search(r"2 epochs in \S+ s; the model is in split.pt, its", said)
     assert len(list(Path("split.shards").iterdir())) == 1
+
+
+def test_the_model_is_dlrm_and_a_single_rank_splits_nothing(say, few, simulated):
+    status, said, complaint = say("train --engine sharded --processes 1 --epochs 1")
+    assert status == 0, complaint
+    assert "dlrm on movielens" in said and "asks for a split" not in said
+    assert Path("runs/dlrm-clicks.pt").exists()
+    assert "Go on from it with --resume" in say("train --engine sharded --processes 2")[2]
+
+
+def test_of_large_tables_the_small_ones_are_copied():
+    """The planner's own plan, where it splits anything."""
+    tables = {"large": 10_000_000, "small": 3}
+    config = DLRMConfig(4, tables, 16, bottom=(16,), top=(1,))
+    cluster = SimulatedCluster(2)
+
+    def rank(communicator):
+        communicator.device = torch.device("cpu")
+        return engine_sharded._planned(config, 4096, communicator)
+
+    planned, said = cluster.run(rank)[0]
+    forms = {name: p.form for name, p in planned.plan.placements.items()}
+    assert forms["small"] == "data-parallel" != forms["large"]
+    assert "asks for a split" not in said and "not for this machine" in said
 
 
 def test_a_stopped_run_goes_on_with_another_number_of_ranks(say, few, simulated, monkeypatch):
@@ -154,7 +182,22 @@ def test_a_run_of_one_device_goes_on_on_several(say, few, simulated, monkeypatch
     assert apart("whole.pt", "cut.pt") < 1e-5
 
 
-def test_the_prior_of_click_logs_and_their_metrics(say, simulated):
+def test_it_goes_on_from_what_has_come_further(say, few, simulated, monkeypatch):
+    """One device may have gone on with a run, or begun another, since shards were written."""
+    with stopping(monkeypatch, call=12):
+        assert say(SHARDED + "2 --out cut.pt")[0] == 130
+    say("train --model dlrm --epochs 2 --out cut.pt")
+    with stopping(monkeypatch, call=1):  # no step is left
+        status, _, complaint = say("train --engine sharded --processes 2 --resume --out cut.pt")
+    assert status == 0, complaint
+    say("train --model dlrm --epochs 2 --seed 1 --out cut.pt --overwrite")
+    before = content("cut.pt")
+    status, _, complaint = say("train --engine sharded --processes 2 --resume --out cut.pt")
+    assert status == 1 and "cut.pt and cut.shards are of different runs" in complaint
+    assert content("cut.pt")["extra"] == before["extra"]
+
+
+def test_the_prior_of_click_logs_and_their_metrics(say, simulated, monkeypatch):
     say("criteo generate --rows 700 --out log.txt")
     say("criteo prepare log.txt --out log")
     command = "train --data criteo --from log --batch-size 300 --epochs 1 --out "
@@ -162,9 +205,15 @@ def test_the_prior_of_click_logs_and_their_metrics(say, simulated):
     status, said, complaint = say(command + "split.pt --engine sharded --processes 2")
     assert status == 0, complaint
     assert apart("one.pt", "split.pt") < 1e-5
+    assert "penalty" not in said  # the prior is none
     last = say("evaluate --checkpoint split.pt --from log")[1].splitlines()[-1]
     assert last == said.splitlines()[-1]
     assert say("train --resume --data criteo --from log --out split.pt")[0] == 0
+    # Where the launcher shows what rank 0 prints, the time left is in it.
+    monkeypatch.setenv(BOARD, "somewhere")
+    monkeypatch.setenv("DLRM_MINI_PROGRESS", "on")
+    _, said, _ = say(command + "shown.pt --engine sharded --processes 2")
+    assert "epoch 1: " in said and " left" in said
 
 
 def test_resume_without_a_checkpoint_begins_and_says_so(say, few, simulated):
@@ -197,7 +246,6 @@ def test_nothing_is_lost_unless_told_so(say, few, simulated):
         (SHARDED + "2 --device cpu", "--device is cpu, but with --engine each process"),
         (SHARDED + "2 --lr 0", "--lr is 0; expected a number above 0"),
         (SHARDED + "2 --out folder", "folder is a folder; expected the name of a file"),
-        ("train --engine sharded --processes 2", "no model was named"),
         ("train --engine sharded --processes 2 --resume --out fm.pt", "is of fm. Leave --engine"),
         ("train --engine torchrec --model dlrm --processes 2 --resume", "hold weights and no"),
         ("train --engine torchrec --model dlrm --processes 2 --l2 0.1", "without a penalty"),

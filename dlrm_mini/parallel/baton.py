@@ -220,7 +220,5 @@ def _named(error: BaseException, rank: int) -> BaseException:
     if not isinstance(error, UserError):
         error.add_note(f"This was raised by rank {rank}.")
     elif not str(error).startswith(f"Rank {rank} "):
-        telling = UserError(f"Rank {rank}: {error}")
-        telling.__cause__ = error
-        return telling
+        error.args = (f"Rank {rank}: {error}",)  # and not another error: its kind says something
     return error

@@ -1,7 +1,9 @@
 """What a training step costs under a plan: bytes by operation and rank, and seconds by part.
 
-Bytes are exact: those that `ShardedTables` and `ShardedStep` give to the communicator for a batch
-with the config's lookups (`parallel.exchange` has them as a table). Seconds are modelled:
+Bytes are those that `ShardedTables` and `ShardedStep` give to the communicator for a batch with the
+config's lookups (`parallel.exchange` lists them). What depends on the ids themselves is an
+expectation: how many fall into a block of rows, and how many different rows a batch touches. All
+else is exact. Seconds are modelled:
 
 - compute: counts of work at the machine's rates (`parallel.machine`, `profiling.roofline`). A rank
   computes its b = B / P rows of the MLPs, and the lookups of all B rows in its pieces of tables;

@@ -24,7 +24,15 @@ from pathlib import Path
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from dlrm_mini.errors import UserError
-from dlrm_mini.parallel.standing import ADVICE, BOARD, Board, StoppedError, condition, how_far
+from dlrm_mini.parallel.standing import (
+    ADVICE,
+    BOARD,
+    NOTES,
+    Board,
+    StoppedError,
+    condition,
+    how_far,
+)  # fmt: skip
 from dlrm_mini.paths import PACKAGE
 
 PATIENCE = 5  # seconds for processes to end by themselves before they are killed
@@ -62,9 +70,11 @@ def run(
     store = TCPStore(
         "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
     )
-    board = Board(store, processes)
     with tempfile.TemporaryDirectory(prefix="dlrm_mini_run_") as name:
         folder = Path(name)
+        notes = folder / "notes"
+        Board.blank(notes, processes)
+        board = Board(store, processes, notes)
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             "--nproc-per-node", str(processes), "--log-dir", name, "--redirects", "3",
@@ -72,7 +82,7 @@ def run(
         ]  # fmt: skip
         with (folder / "torchrun.log").open("w") as log:
             torchrun = subprocess.Popen(
-                command, env=_environment(store.port, threads), stdin=subprocess.DEVNULL,
+                command, env=_environment(store.port, notes, threads), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         try:
@@ -89,11 +99,11 @@ def run(
         return _printed(folder, 0).strip().rpartition("\n")[2]
 
 
-def _environment(port: int, threads: int) -> dict[str, str]:
+def _environment(port: int, notes: Path, threads: int) -> dict[str, str]:
     found = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         found[name] = str(threads)
-    found[BOARD] = f"127.0.0.1:{port}"
+    found[BOARD], found[NOTES] = f"127.0.0.1:{port}", str(notes)
     found["PYTHONPATH"] = os.pathsep.join(
         [str(PACKAGE.parent), *filter(None, [found.get("PYTHONPATH")])]
     )

@@ -1,7 +1,8 @@
 """A sharding plan of low predicted step time that fits into memory, and why it is as it is.
 
 The prediction is `parallel.cost`'s; the search is in `parallel.planner_search`. It finds a plan
-that no move of one table, and with few tables none of two, makes better, among the places it tries.
+that no move of one table, and with few tables none of two, makes better, among the places it tries;
+or, where the work that it allows itself ends before, as with 26 tables on 128 ranks, one near that.
 On small cases that is nearly always the best plan there is: the tests compare it with all plans. In
 general nobody knows.
 """
@@ -21,7 +22,7 @@ from dlrm_mini.parallel.machine import Machine, Rule
 from dlrm_mini.parallel.planner_score import Scorer
 from dlrm_mini.parallel.planner_search import Search
 from dlrm_mini.parallel.planner_search import uniform as uniform
-from dlrm_mini.parallel.planner_text import columns, ranks_text, reason, seconds, size
+from dlrm_mini.parallel.planner_text import columns, held_text, ranks_text, reason, seconds, size
 from dlrm_mini.parallel.sharding import FORMS, Form, Placement, Plan
 from dlrm_mini.parallel.skew import Skew
 from dlrm_mini.parallel.topology import Topology
@@ -80,10 +81,9 @@ class Planned:
         return columns(lines, right=(1, 2))
 
     def __str__(self) -> str:
-        memory = self.cost.memory
         return (
-            f"{self.table()}\n{self.plan.size} ranks hold {size(min(memory))} to "
-            f"{size(max(memory))} each; a step is predicted to take {seconds(self.cost.seconds)}."
+            f"{self.table()}\n{held_text(self.cost.memory)}; a step is predicted to take "
+            f"{seconds(self.cost.seconds)}."
         )
 
 
@@ -133,8 +133,9 @@ def plan(
     placements = search.run()
     _check_memory(search)
     found = Plan(topology.ranks, config.cardinalities, config.dim, placements)
-    choices = tuple(_choice(search, found, table) for table in search.tables)
-    return Planned(found, cost_of(job, found, topology, overlap), choices)
+    cost = cost_of(job, found, topology, overlap)
+    choices = tuple(_choice(search, found, table, cost.seconds) for table in search.tables)
+    return Planned(found, cost, choices)
 
 
 def _check_memory(search: Search) -> None:
@@ -158,10 +159,11 @@ def _check_memory(search: Search) -> None:
     raise UserError(
         f"No plan was found that fits: table '{table}' ({rows:,} rows, "
         f"{size(whole_bytes(job, table))} with optimizer state) has no place{beside}. In the best "
-        f"one that was found, {search.placements[table].form}, a rank lacks {size(over.max())} of "
-        f"its {size(limit)}. All tables take {size(everything)} with optimizer state; all ranks "
-        f"together have {size(job.size * limit)}, of which {size(job.size * job.base_memory)} go "
-        "to MLPs and batches. Take more ranks, more memory a rank, or smaller tables."
+        f"one that was found, {search.placements[table].form}, a rank would hold "
+        f"{size(over.max())} more than its {size(limit)}. All tables take {size(everything)} with "
+        f"optimizer state; all ranks together have {size(job.size * limit)}, of which "
+        f"{size(job.size * job.base_memory)} go to MLPs and batches. Take more "
+        "ranks, more memory a rank, or smaller tables."
     )
 
 
@@ -174,19 +176,22 @@ def _bytes(job: Job, rows: int, width: int) -> int:
     return NUMBER * rows * width + state_bytes(job.rule, rows, width, NUMBER)
 
 
-def _choice(search: Search, found: Plan, table: str) -> Choice:
-    """What stands in the table of a plan for one table."""
+def _choice(search: Search, found: Plan, table: str, now: float) -> Choice:
+    """What stands in the table of a plan for one table, whose step takes so many seconds."""
     job, limit = search.scorer.job, search.scorer.topology.memory
     here = found.placements[table]
     rest = search.total - search.loads[table]
     candidates = search.candidates(table, rest)
     score = search.scorer.score(rest + np.stack([search.scorer.load(table, p) for p in candidates]))
+    # What the scorer says too much, of this plan, is taken off every plan near it.
+    surplus = float(search.scorer.score(search.total[None]).seconds[0]) - now
     others: dict[Form, float | None] = {}
-    for placement, taken, excess in zip(candidates, score.seconds, score.excess, strict=True):
+    for placement, taken, excess in zip(
+        candidates, score.seconds - surplus, score.excess, strict=True
+    ):
         best = others.setdefault(placement.form, None)
         if not excess and (best is None or taken < best):
             others[placement.form] = float(taken)
-    now = float(search.scorer.score(search.total[None]).seconds[0])
     whole = whole_bytes(job, table)
     largest = max(_bytes(job, *shard.shape) for shard in found.shards(table))
     return Choice(table, here, whole, largest, others, reason(here, others, now, whole, limit))

@@ -191,13 +191,15 @@ class Search:
                 yield from ((rank,) for rank in order[:near])
             return
         most = min(size, config.cardinalities[table] if form == "row-wise" else config.dim)
+        # Pieces; where whole tables are not asked for, what cannot be cut is one.
+        least = 2 if "table-wise" in self.forms else min(2, most)
         if size <= FEW:
-            for number in range(2, most + 1):
+            for number in range(least, most + 1):
                 for few in combinations(orders[0], number):
                     yield self._fitted(table, form, few)
             return
         for number in sorted({*(2**i for i in range(1, 8)), self.scorer.topology.per_node, most}):
-            if 2 <= number <= most:
+            if least <= number <= most:
                 for order in orders:
                     yield self._fitted(table, form, order[:number])
 

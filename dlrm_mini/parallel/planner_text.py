@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dlrm_mini.parallel.sharding import Form, Placement
 
+NOTHING = 1e-4  # of a step: a difference that no prediction can tell
+
 
 def reason(
     here: Placement,
@@ -24,12 +26,9 @@ def reason(
         limit: bytes that a rank may hold; None: any number.
     """
     number = len(here.ranks)
-    place = {
-        "table-wise": f"whole on rank {here.ranks[0] if here.ranks else 0}",
-        "row-wise": f"row-wise over {number} ranks",
-        "column-wise": f"column-wise over {number} ranks",
-        "data-parallel": "a copy on every rank",
-    }[here.form]
+    place = f"{here.form} over {number} ranks"
+    if number < 2:
+        place = f"whole on rank {here.ranks[0]}" if here.ranks else "a copy on every rank"
     found = []
     alone = limit is None or whole <= limit
     if not alone:
@@ -44,12 +43,20 @@ def reason(
         more = fitting[form] - now
         found.append(
             f"{form} would add {seconds(more)} to a step of {seconds(now)}"
-            if more > 1e-6 * now
+            if more > NOTHING * now
             else f"{form} would be as fast"
         )
     if without:
-        found.append(f"{' and '.join(without)} would not fit beside the other tables")
+        found.append(f"{' and '.join(without)} would not fit")
     return f"{place}: {'; '.join(found)}" if found else place
+
+
+def held_text(memory: Sequence[float]) -> str:
+    """What ranks hold, from the bytes of each."""
+    least, most, number = size(min(memory)), size(max(memory)), len(memory)
+    if number == 1:
+        return f"1 rank holds {most}"
+    return f"{number} ranks hold {most if least == most else f'{least} to {most}'} each"
 
 
 def ranks_text(ranks: Sequence[int], number: int) -> str:
@@ -94,4 +101,4 @@ def seconds(number: float) -> str:
     for power, unit in ((1.0, "s"), (1e-3, "ms")):
         if abs(number) >= power:
             return f"{number / power:.3g} {unit}"
-    return f"{number / 1e-6:.3g} us"
+    return f"{number / 1e-6:.3g} µs"

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -38,6 +38,10 @@ from dlrm_mini.parallel.traffic import Operation, Traffic
 
 FAREWELL = 5.0  # seconds a rank that has ended stays for the others, who may be in their last step
 SEARCH = 2.0  # seconds to find out who has broken a connection
+# torch 2.13 has given two functions new names, and warns of the old ones.
+NEW = hasattr(dist, "all_gather_single")
+GATHER = "all_gather_single" if NEW else "all_gather_into_tensor"
+SCATTER = "reduce_scatter_single" if NEW else "reduce_scatter_tensor"
 
 
 class ProcessGroup(Communicator):
@@ -71,14 +75,16 @@ class ProcessGroup(Communicator):
             return
         with suppress(RuntimeError):  # the keeper of the board may be what has gone
             if not isinstance(error, StoppedError):
-                known = isinstance(error, UserError)
-                what = str(error) if known else f"{type(error).__name__}: {error}."
-                self._stop(f"Rank {self.rank} has stopped with this error: {what}")
+                self._stop(f"Rank {self.rank} has stopped with this error: {in_words(error)}")
             self._board.close(self.rank, in_order=False)
 
     def reached(self, step: int) -> None:
         """Say which training step this rank is in, for the sentence if the run fails."""
         self._tell(replace(self._standing, step=step))
+        try:
+            self._board.knock(self.rank)  # once a step: nobody trains on where the launcher is dead
+        except RuntimeError as error:
+            raise self._alone() from error
 
     @contextmanager
     def part(self, name: str, seconds: float = 0.0) -> Iterator[None]:
@@ -94,8 +100,7 @@ class ProcessGroup(Communicator):
     def _all_to_all(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
         result = rows.new_empty((sum(receive), *rows.shape[1:]))
         marks.mark(result, receive)
-        with self._collective("all_to_all"):
-            dist.all_to_all_single(result, rows, receive, send)
+        self._enter("all_to_all", lambda: dist.all_to_all_single(result, rows, receive, send))
         if short := marks.unmarked(result, receive):
             raise self._stop(
                 f"In its {ordinal(self._standing.calls)} collective, all_to_all, rank "
@@ -107,36 +112,36 @@ class ProcessGroup(Communicator):
 
     def _all_reduce(self, tensor: Tensor) -> Tensor:
         result = tensor.clone()
-        with self._collective("all_reduce"):
-            dist.all_reduce(result)
+        self._enter("all_reduce", lambda: dist.all_reduce(result))
         return result
 
     def _all_gather(self, tensor: Tensor) -> Tensor:
         result = tensor.new_empty((self.size * len(tensor), *tensor.shape[1:]))
-        with self._collective("all_gather"):
-            dist.all_gather_into_tensor(result, tensor)
+        self._enter("all_gather", lambda: getattr(dist, GATHER)(result, tensor))
         return result
 
     def _reduce_scatter(self, tensor: Tensor) -> Tensor:
         result = tensor.new_empty((len(tensor) // self.size, *tensor.shape[1:]))
-        with self._collective("reduce_scatter"):
-            if self.device.type == "cuda":
-                dist.reduce_scatter_tensor(result, tensor)
-                return result
-            # gloo's own is an all_reduce of which most is thrown away: twice the bytes on the wire.
+        if self.device.type == "cuda":
+            self._enter("reduce_scatter", lambda: getattr(dist, SCATTER)(result, tensor))
+            return result
+
+        def exchange_and_add() -> None:
             pieces = torch.empty_like(tensor)
             dist.all_to_all_single(pieces, tensor)
-            return torch.sum(pieces.view(self.size, *result.shape), dim=0, out=result)
+            torch.sum(pieces.view(self.size, *result.shape), dim=0, out=result)
+
+        # gloo's own is an all_reduce of which most is thrown away: twice the bytes on the wire.
+        self._enter("reduce_scatter", exchange_and_add)
+        return result
 
     def _broadcast(self, tensor: Tensor, root: int) -> Tensor:
         result = tensor.clone()
-        with self._collective("broadcast"):
-            dist.broadcast(result, root)
+        self._enter("broadcast", lambda: dist.broadcast(result, root))
         return result
 
     def _barrier(self) -> None:
-        with self._collective("barrier"):
-            dist.barrier()
+        self._enter("barrier", dist.barrier)
 
     @contextmanager
     def _measured(self, name: str) -> Iterator[None]:
@@ -150,19 +155,25 @@ class ProcessGroup(Communicator):
             self.seconds[name] += took - self._inside
             self._inside = before + took
 
-    @contextmanager
-    def _collective(self, operation: Operation) -> Iterator[None]:
-        """Note that this rank is in it, and make a sentence of what goes wrong inside."""
-        calls = self._standing.calls + 1
-        self._tell(replace(self._standing, calls=calls, operation=operation, waiting=True))
+    def _enter(self, operation: Operation, collective: Callable[[], object]) -> None:
+        """Note that this rank is in it, and make a sentence of what goes wrong inside.
+
+        Small messages wait for this code on both sides, so it is kept short.
+        """
+        step, calls = self._standing.step, self._standing.calls + 1
+        self._tell(Standing(step, calls, operation, waiting=True))
         start = time.perf_counter()
         try:
-            with self._measured(operation):
-                yield
+            collective()
+            synchronize(self.device)
         except RuntimeError as error:
             waited = time.perf_counter() - start
             raise self._failed(error, overdue=waited > 0.9 * self.timeout) from error
-        self._tell(replace(self._standing, waiting=False))
+        finally:
+            took = time.perf_counter() - start
+            self.seconds[operation] += took
+            self._inside += took
+        self._tell(Standing(step, calls, operation))
 
     def _tell(self, now: Standing) -> None:
         self._standing = now
@@ -242,6 +253,13 @@ def connect(timeout: float = 60.0) -> ProcessGroup:
             f"Rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not reach the others "
             f"at {os.environ['MASTER_ADDR']} within {timeout:g} s: {str(error).splitlines()[0]}"
         ) from error
+
+
+def in_words(error: BaseException) -> str:
+    """What a rank that fails leaves for the others: a sentence, or the error's kind before it."""
+    if isinstance(error, UserError):
+        return str(error)
+    return ": ".join(filter(None, [type(error).__name__, str(error)])) + "."
 
 
 def _end_with_parent() -> None:

@@ -98,6 +98,18 @@ def write(path: Path, content: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def check_readable(path: Path) -> None:
+    """Raise a UserError where a file that was written holds what `read_small` would refuse."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            "what is to be kept beside the model holds something else than numbers, strings, "
+            "lists, dicts and tensors, and could not be read again. Make it one of them, such as "
+            "float(number) of a number of numpy's. No checkpoint was written."
+        ) from error
+
+
 def publish(folder: Path, number: int) -> None:
     """Let the checkpoint appear."""
     unfinished(folder, number).rename(at(folder, number))

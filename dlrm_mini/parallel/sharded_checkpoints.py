@@ -62,7 +62,7 @@ def save(
 
     Raises:
         UserError: a rank cannot write (disk full, no permission, a folder that is not shared), said
-            on all of them; what the folder held stays.
+            on all of them, or `extra` holds something else; what the folder held stays.
     """
     folder, rank = Path(folder), communicator.rank if communicator else 0
     number, problem = 0, None
@@ -193,6 +193,7 @@ def _finish(
     }
     common = part / shard_files.REPLICATED
     shard_files.write(common, content)
+    shard_files.check_readable(common)
     files: dict[str, Any] = {common.name: shard_files.described(common)}
     for rank in range(plan.size):
         data, about = shard_files.of_rank(part, rank)

@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dlrm_mini.datasets.batches import Batch, check_dense
 from dlrm_mini.errors import UserError
+from dlrm_mini.parallel.baton import named
 from dlrm_mini.parallel.sharded_model import ShardedDLRM
 from dlrm_mini.parallel.sharded_rules import ShardedRowWiseAdagrad, of_rows
 
@@ -142,7 +143,7 @@ def _check_together(rows: tuple[int, ...]) -> None:
     going = [rank for rank, number in enumerate(rows) if number >= 0]
     if ended and going:
         raise UserError(
-            f"The batches of {_ranks(ended)} have ended, and {_ranks(going)} "
+            f"The batches of {named(ended)} have ended, and {named(going)} "
             f"{'has' if len(going) == 1 else 'have'} one more. Give every rank the same number of "
             "batches: cut each batch of all rows with share(batch, communicator), which may leave "
             "a rank without rows."
@@ -151,8 +152,3 @@ def _check_together(rows: tuple[int, ...]) -> None:
         raise UserError(
             "No rank has a row in this batch; expected at least one row over all ranks."
         )
-
-
-def _ranks(ranks: list[int]) -> str:
-    """Such as "rank 2" or "ranks 0, 1"."""
-    return f"rank{'' if len(ranks) == 1 else 's'} {', '.join(map(str, ranks))}"

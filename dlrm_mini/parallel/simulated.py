@@ -154,7 +154,7 @@ class SimulatedCluster:
         if operation == "all_gather":
             self._pass("all_gather", number * self.size)
             whole = torch.cat(tensors)
-            return [whole.clone() for _ in tensors]
+            return [*(whole.clone() for _ in tensors[1:]), whole]
         total = one.clone()
         for tensor in tensors[1:]:
             total += tensor
@@ -162,7 +162,7 @@ class SimulatedCluster:
             self._pass("reduce_scatter", number)
             return [piece.clone() for piece in total.chunk(self.size)]
         self._pass("all_reduce", number)
-        return [total.clone() for _ in tensors]
+        return [*(total.clone() for _ in tensors[1:]), total]
 
     def _shuffle(
         self, rows: list[Tensor], send: Sequence[list[int]], receive: Sequence[list[int]]

@@ -1,24 +1,31 @@
 """Where every rank stands: a few words of each, in a store that all can read.
 
 A collective that fails says nothing of who is to blame: the others only see a connection close, or
-wait. So each rank writes down what it is in, at about 2 microseconds a note (a `set` of the store
-waits for no answer), and whoever is left over reads the notes of all and makes one sentence.
+wait. So each rank writes down what it is in, before and after each, and whoever is left over reads
+the notes of all and makes one sentence. A `set` of the store waits for no answer, but wakes the
+process that keeps it, which on few cores takes longer than a small message. So ranks that the
+launcher has started, all on its machine, write into a file that they share as memory.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from dlrm_mini.errors import UserError
 from dlrm_mini.parallel.baton import ordinal
+from dlrm_mini.parallel.traffic import OPERATIONS
 
 BOARD = "DLRM_MINI_BOARD"  # host:port of the launcher's own store, which outlives the ranks
+NOTES = "DLRM_MINI_NOTES"  # the launcher's file for notes, where it has started the ranks
 ADVICE = "All ranks have been stopped; start again from the last checkpoint."
 
 
@@ -55,6 +62,19 @@ class Standing:
         step, calls, operation, waiting = note.split("|")
         return cls(int(step) if step else None, int(calls), operation, waiting == "1")
 
+    def numbers(self) -> tuple[int, ...]:
+        """As it is kept in a file, where zeros are for nothing written."""
+        step = 0 if self.step is None else self.step + 1
+        place = ("", *OPERATIONS).index(self.operation)
+        return int(self.connected), step, self.calls, place, int(self.waiting)
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> Standing:
+        """From `numbers`."""
+        connected, step, calls, place, waiting = numbers
+        operation, flags = ("", *OPERATIONS)[place], (bool(waiting), bool(connected))
+        return cls(step - 1 if step else None, calls, operation, *flags)
+
     def __str__(self) -> str:
         if not self.connected:
             return "not connected yet"
@@ -80,13 +100,22 @@ class Board:
     Args:
         store: reached by every rank.
         size: P.
+        notes: a file on the one machine of all ranks, made by `blank`; None: they use the store.
     """
 
-    def __init__(self, store: Store, size: int) -> None:
+    def __init__(self, store: Store, size: int, notes: Path | None = None) -> None:
         # torchrun may start all ranks again after a failure; old notes are not theirs.
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = PrefixStore(f"dlrm_mini/{again}", store)
         self.size = size
+        self._notes: NDArray[np.int64] | None = None
+        if notes is not None:
+            self._notes = np.asarray(np.memmap(notes, np.int64, "r+", shape=(size, 5)))
+
+    @staticmethod
+    def blank(notes: Path, size: int) -> None:
+        """Make a file for the notes of P ranks."""
+        np.zeros((size, 5), np.int64).tofile(notes)
 
     @classmethod
     def of_this_run(cls, size: int) -> Board:
@@ -95,7 +124,8 @@ class Board:
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         )
         host, port = address.rsplit(":", 1)
-        return cls(TCPStore(host, int(port), timeout=timedelta(seconds=30)), size)
+        store = TCPStore(host, int(port), timeout=timedelta(seconds=30))
+        return cls(store, size, Path(os.environ[NOTES]) if NOTES in os.environ else None)
 
     def enrol(self, rank: int) -> None:
         """Write down which process a rank is."""
@@ -104,10 +134,19 @@ class Board:
 
     def write(self, rank: int, standing: Standing) -> None:
         """Note how far a rank has come."""
-        self._store.set(f"standing/{rank}", standing.note())
+        if self._notes is not None:
+            self._notes[rank] = standing.numbers()
+        else:
+            self._store.set(f"standing/{rank}", standing.note())
+
+    def knock(self, rank: int) -> None:
+        """Raise a RuntimeError where the process that keeps the store has gone."""
+        self._store.set(f"here/{rank}", "")
 
     def read(self) -> list[Standing]:
         """How far each rank has come."""
+        if self._notes is not None:
+            return [Standing.of(numbers) for numbers in self._notes.tolist()]
         notes = [self._get(f"standing/{rank}") for rank in range(self.size)]
         return [Standing.read(note) if note else Standing(connected=False) for note in notes]
 

@@ -110,8 +110,11 @@ def clouds(panels: Sequence[Cloud]) -> Figure:
         for place, (name, ms) in enumerate(cloud.marks.items()):
             y = top * (1.62 - 0.14 * place)
             axes.plot([ms, ms], [0, y], color=colours[place], linewidth=1.6)
-            axes.text(ms * 1.01, y, f"{name} {ms:.3g} ms", va="top", color=colours[place],
-                      fontsize=9.5)  # fmt: skip
+            axes.annotate(
+                f"{name} {ms:.3g} ms", (ms, y), (4, 0), textcoords="offset points", va="top",
+                color=colours[place], fontsize=10.5, zorder=3,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )  # fmt: skip
         axes.set(xscale="log", ylim=(0, 1.7 * top), title=cloud.title, ylabel=cloud.what)
         ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if edges[0] <= t <= edges[-1]]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

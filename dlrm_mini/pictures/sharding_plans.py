@@ -122,7 +122,7 @@ def _cut(axes: Axes, plan: Plan, name: str, bag: Sequence[int], home: int) -> No
                                          edgecolor="white", linewidth=1.0))  # fmt: skip
     for row in range(plan.cardinalities[name]):
         bold = row in bag
-        axes.text(1.7, row + 0.5, str(row), ha="right", va="center", fontsize=9,
+        axes.text(1.7, row + 0.5, str(row), ha="right", va="center", fontsize=10,
                   weight="bold" if bold else "normal",
                   color=style.INK if bold else style.GREY)  # fmt: skip
         if bold:
@@ -133,20 +133,20 @@ def _cut(axes: Axes, plan: Plan, name: str, bag: Sequence[int], home: int) -> No
 def _travel(axes: Axes, plan: Plan, name: str, bag: Sequence[int], home: int) -> None:
     """Rank by rank: which ids go out, and which cells of the pooled vector come back."""
     top = plan.cardinalities[name] + 2.2
-    axes.text(-0.9, top - 0.2, "ids", va="bottom", fontsize=9.5, weight="bold")
-    axes.text(3.2, top - 0.2, "pooled vector", va="bottom", fontsize=9.5, weight="bold")
+    axes.text(-0.9, top - 0.2, "ids", va="bottom", fontsize=10.5, weight="bold")
+    axes.text(3.2, top - 0.2, "pooled vector", va="bottom", fontsize=10.5, weight="bold")
     if plan.placements[name].form == "data-parallel":
-        axes.text(-0.9, top + 0.5, " ".join(map(str, bag)), va="center", fontsize=9.5,
+        axes.text(-0.9, top + 0.5, " ".join(map(str, bag)), va="center", fontsize=10.5,
                   color=style.GREY)  # fmt: skip
         _cells(axes, 3.2, top, plan.dim, range(plan.dim), RANKS[home], kept=True)
         words = "nothing travels forward;\nbackward, every number\nof the table's gradient"
-        axes.text(-0.9, top + 1.6, words, va="top", fontsize=9.5)
+        axes.text(-0.9, top + 1.6, words, va="top", fontsize=10.5)
         return
     for place, shard in enumerate(sorted(plan.shards(name), key=lambda one: one.rank != home)):
         y, kept = top + 1.4 * place, shard.rank == home
         ids = [number for number in bag if shard.rows[0] <= number < shard.rows[1]]
         words = " ".join(map(str, ids)) or "none"
-        axes.text(-0.9, y + 0.5, words, va="center", fontsize=9.5,
+        axes.text(-0.9, y + 0.5, words, va="center", fontsize=10.5,
                   color=style.GREY if kept else style.INK)  # fmt: skip
         if not kept:
             axes.text(2.95, y + 0.5, "⇄", ha="right", va="center", fontsize=11,
@@ -156,7 +156,7 @@ def _travel(axes: Axes, plan: Plan, name: str, bag: Sequence[int], home: int) ->
     words = {"row-wise": "added", "column-wise": "joined"}.get(
         plan.placements[name].form, "complete"
     )
-    axes.text(3.2, y + 0.15, words, va="top", fontsize=9.5, style="italic")
+    axes.text(3.2, y + 0.15, words, va="top", fontsize=10.5, style="italic")
 
 
 def _cells(

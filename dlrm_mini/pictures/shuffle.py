@@ -125,7 +125,7 @@ class _Scene:
         if 0 < self.step < self.size:
             for sender in range(self.size):
                 self._message(axes, sender, 2.2 + high[0] + 0.5, self.middle - 0.2, scale)
-        axes.text(0.15, tall - 0.8, KEY, fontsize=8.5, va="center", color=style.GREY)
+        axes.text(0.15, tall - 0.8, KEY, fontsize=10, va="center", color=style.GREY)
         figure.suptitle(self._title(), x=0.015, ha="left", fontsize=12.5, weight="bold",
                         linespacing=1.5)  # fmt: skip
         return figure
@@ -148,7 +148,7 @@ class _Scene:
             over = sum(at > 0 for at in distances)
             return f"After: {last}\n{over} {what}s came over links, {there - over} stayed"
         return (
-            f"Step {self.step} of {self.size - 1}: every rank sends to the one {self.step} "
+            f"Round {self.step} of {self.size - 1}: every rank sends to the one {self.step} "
             f"further round\n{moving} {what}s on their way, {there} in place, "
             f"{len(distances) - moving - there} still to go"
         )

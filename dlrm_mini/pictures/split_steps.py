@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from dlrm_mini import style
 from dlrm_mini.pictures.sparse_training import size
@@ -64,18 +64,26 @@ def film(
     """
     ranks = len(rows)
     picture = Figure(
-        figsize=(9.6, 0.5 + 1.62 * len(chosen)), layout=ConstrainedLayoutEngine(h_pad=0.14)
+        figsize=(9.6, 0.9 + 1.62 * len(chosen)), layout=ConstrainedLayoutEngine(h_pad=0.14)
     )
     grid = picture.subplots(len(chosen), ranks, squeeze=False)
     for panels, number in zip(grid, chosen, strict=True):
         for rank, axes in enumerate(panels):
             draw_rank(axes, STEPS[number], homes, rows, rank)
         words = panels[0].text(0, 1.08, STEPS[number].words, transform=panels[0].transAxes,
-                               weight="bold", fontsize=10.5)  # fmt: skip
+                               weight="bold", fontsize=11.5)  # fmt: skip
         words.set_in_layout(False)
     for rank, axes in enumerate(grid[-1]):
         axes.text(0.45, -0.08, f"rank {rank}", transform=axes.transAxes, ha="center", va="top",
                   color=style.INK)  # fmt: skip
+    mlps = style.GROUP_COLOURS["fully connected"]
+    key = [
+        Patch(color=style.INK, label="a table that lives here"),
+        Patch(facecolor=style.BLUE, alpha=0.28, label="ids"),
+        Patch(color=style.BLUE, label="vectors"),
+        Patch(facecolor="white", edgecolor=mlps, label="the rank's copy of the MLPs"),
+    ]
+    picture.legend(handles=key, loc="outside lower center", ncols=len(key))
     picture.suptitle("What lies on which rank", weight="bold")
     return picture
 
@@ -172,13 +180,13 @@ def step_and_bytes(
     for rank, axes in enumerate(panels):
         draw_rank(axes, STEPS[number], homes, rows, rank)
         axes.text(0.45, -0.04, f"rank {rank}", transform=axes.transAxes, ha="center", va="top",
-                  fontsize=9)  # fmt: skip
+                  fontsize=10.5)  # fmt: skip
     above.suptitle(STEPS[number].words, weight="bold")
     axes, bars = below.subplots(1, 2, width_ratios=(1.15, 1))
     matrix = np.array(sent(number, homes, rows, dim, mlps))
     top = max(1.0, 1.6 * matrix.max())
     axes.imshow(matrix, cmap="Purples", vmin=0, vmax=top, aspect="auto")
-    small = 8.5 if len(rows) < 8 else 6
+    small = 10.5 if len(rows) < 8 else 6.5
     for r, s in np.argwhere(matrix > 0):
         axes.text(s, r, size(matrix[r, s]), ha="center", va="center", fontsize=small)
     axes.set(xlabel="to rank", ylabel="from rank", title="sent to get there")
@@ -189,7 +197,9 @@ def step_and_bytes(
     colours = [style.COMMUNICATION if n == number else "#E8D5E0" for n in range(len(STEPS))]
     bars.barh(range(len(STEPS)), totals, 0.7, color=colours)
     for place, total in enumerate(totals):
-        bars.text(total, place, f" {size(total)}" if total else " nothing", va="center", fontsize=9)
+        bars.text(
+            total, place, f" {size(total)}" if total else " nothing", va="center", fontsize=10.5
+        )
     bars.set_yticks(range(len(STEPS)), [step.words.split()[0] for step in STEPS])
     bars.invert_yaxis()
     bars.set(xlim=(0, 1.4 * max(*totals, 1)), xlabel="bytes, all ranks together", ylabel="step")

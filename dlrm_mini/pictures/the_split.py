@@ -134,19 +134,22 @@ def parity(gaps: Mapping[str, Mapping[int, float]]) -> Figure:
     """How far weights end from one device's, by ranks, on a logarithmic axis.
 
     Args:
-        gaps: run -> P -> gap; a gap of zero is drawn at the bottom.
+        gaps: run -> P -> gap; a gap of zero is marked at the bottom, beside the line.
     """
     picture = Figure(figsize=(8.6, 4.0), layout="constrained")
     axes = picture.subplots()
     sizes = list(next(iter(gaps.values())))
     for place, (name, by_size) in enumerate(gaps.items()):
-        values = [max(gap, 1e-17) for gap in by_size.values()]
+        values = [gap or np.nan for gap in by_size.values()]
         wrong = "mistake" in name
-        axes.plot(range(len(sizes)), values, "s-" if wrong else "o-", label=name,
-                  color=style.INK if wrong else style.PALETTE[place])  # fmt: skip
+        colour, marker = (style.INK, "s") if wrong else (style.PALETTE[place], "o")
+        axes.plot(range(len(sizes)), values, f"{marker}-", label=name, color=colour)
+        for at in np.flatnonzero(np.isnan(values)):
+            axes.plot(at, 1e-17, marker, color=colour)
+            axes.text(at + 0.06, 1e-17, "exactly 0", va="center", color=colour, fontsize=10)
     axes.set_xticks(range(len(sizes)), list(map(str, sizes)))
     axes.set(yscale="log", ylim=(5e-18, 30), xlabel="ranks, P", ylabel="gap to one device")
-    axes.set_title("Fifty steps: how far from one device's weights?")
+    axes.set_title("After training: how far from one device's weights?")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return picture
 

@@ -25,7 +25,7 @@ from dlrm_mini.ladders.click_log_training import (
 )
 from dlrm_mini.progress import bar
 from dlrm_mini.shell import recipes
-from dlrm_mini.shell.jobs import Job, Measured, about
+from dlrm_mini.shell.jobs import Job, Measured
 from dlrm_mini.shell.models import prepare, put
 from dlrm_mini.training import set_seed
 
@@ -83,7 +83,8 @@ def click_log_job(
         plan,
         loader,
         tuple(SCORES),
-        about(loader.rows, SCORES, _rows(prepared, "valid")),
+        loader.rows,
+        _rows(prepared, "valid"),
         lambda model: score_prepared(model, prepared, "valid"),
         final,
         log,

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,13 +18,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from dlrm_mini import checkpoints
 from dlrm_mini.ladders.plans import Plan as Recipe
 from dlrm_mini.models.dlrm import DLRM
+from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.parallel import sharded_checkpoints
+from dlrm_mini.parallel.cost import replicated
 from dlrm_mini.parallel.dense_adagrad import DenseAdagrad
 from dlrm_mini.parallel.machine import MACHINES
 from dlrm_mini.parallel.planner import Planned, plan
+from dlrm_mini.parallel.planner_text import seconds
 from dlrm_mini.parallel.process_group import ProcessGroup
 from dlrm_mini.parallel.sharded_model import ShardedDLRM
 from dlrm_mini.parallel.sharded_step import ShardedStep
+from dlrm_mini.parallel.sharding import FORMS
 from dlrm_mini.parallel.topology import topology
 from dlrm_mini.parallel.trainer import Together, Trainer
 from dlrm_mini.shell import recipes
@@ -39,6 +43,7 @@ COUNTED = {
     "cpu": ("2 x Xeon Gold 6138", "PCIe", "10 Gbit/s"),
     "cuda": ("A100 80 GB", "NVLink", "100 Gbit/s"),
 }
+SPLIT = tuple(form for form in FORMS if form != "data-parallel")
 
 
 def train(task: Task, job: Job, communicator: ProcessGroup) -> None:
@@ -52,7 +57,7 @@ def train(task: Task, job: Job, communicator: ProcessGroup) -> None:
     recipe, whole, rank = task.recipe, job.plan, communicator.rank
     say = print if not rank else silent
     config = whole.model.config
-    planned = _planned(config, whole.batch_size, communicator)
+    planned, counted = _planned(config, whole.batch_size, communicator)
     model = ShardedDLRM(config, planned.plan, communicator)
     optimizer, schedule = _of_recipe(model.to(communicator.device), whole)
     trainer = Trainer(
@@ -65,9 +70,8 @@ def train(task: Task, job: Job, communicator: ProcessGroup) -> None:
     say(recipe.title)
     say(recipe.numbers)
     say(planned)
-    counted = COUNTED[communicator.device.type][0]
-    say(f"The plan is made for {counted}, whose times are modelled, not measured.")
-    say(job.about)
+    say(counted)
+    say(job.about(penalty="l2" in recipe.setting))
     say(line(["epoch", "loss", *job.metrics, "seconds"]), flush=True)
     for row in trainer.rows:
         say(line(row.values()), flush=True)
@@ -85,17 +89,37 @@ def train(task: Task, job: Job, communicator: ProcessGroup) -> None:
         lay_down()
         _write(task, job)
     spent = sum(row["seconds"] for row in trainer.rows)
-    say(f"{len(trainer.rows)} epochs in {spent:.1f} s with {communicator.size} processes; "
-        f"the model is in {task.out}, its shards are in {task.shards}")  # fmt: skip
+    say(f"{len(trainer.rows)} epochs in {spent:.1f} s; the model is in {task.out}, its shards are "
+        f"in {task.shards}")  # fmt: skip
     for what, measured in job.final(together):
         say(recipes.report(what, measured))
 
 
-def _planned(config: Any, batch_size: int, communicator: ProcessGroup) -> Planned:
+def _planned(
+    config: DLRMConfig, batch_size: int, communicator: ProcessGroup
+) -> tuple[Planned, str]:
+    """A plan that splits some table where there are ranks to split it over, and what it is worth.
+
+    The best plan for small tables is often a copy of each on every rank. That is no split model,
+    which is what this engine was asked for: then copies are not among the forms.
+    """
     machine, inside, across = COUNTED[communicator.device.type]
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", communicator.size))
     where = topology(f"{inside} + {across}", communicator.size, per_node=per_node)
-    return plan(config, where, MACHINES[machine], batch_size, rule="adagrad")
+    planned = plan(config, where, MACHINES[machine], batch_size, rule="adagrad")
+    links = inside if where.nodes == 1 else f"{inside} in a node and {across} between nodes"
+    said = (
+        f"Seconds are modelled, not measured, and not for this machine: for {machine} as each rank "
+        f"and {links}."
+    )
+    if len(replicated(planned.plan)) < len(config.cardinalities) or communicator.size == 1:
+        return planned, said
+    copies = seconds(planned.cost.seconds)
+    planned = plan(config, where, MACHINES[machine], batch_size, rule="adagrad", forms=SPLIT)
+    return planned, (
+        f"{said}\nBy the same model these tables are so small that a copy of each on every rank "
+        f"would be faster, {copies} a step; --engine asks for a split, so no table is copied."
+    )
 
 
 def _of_recipe(model: ShardedDLRM, whole: Recipe[DLRM]) -> tuple[DenseAdagrad, LambdaLR]:
@@ -119,10 +143,10 @@ def _start(task: Task, job: Job, trainer: Trainer, model: ShardedDLRM) -> None:
     model.load_full(whole.model.state_dict())
     if not task.resuming:
         return
-    if not sharded_checkpoints.exists(task.shards):
+    if not task.from_shards:
         run = checkpoints.Run(whole.model, whole.optimizer, job.batches, whole.schedule)
         rows = run.load(task.out)["table"]
-        trainer.communicator.barrier()  # all have seen that there are no shards
+        trainer.communicator.barrier()  # all have read it
         if not trainer.communicator.rank:
             state = {
                 "batches": job.batches.state_dict(), "rows": rows, "within": [0, 0.0, 0],

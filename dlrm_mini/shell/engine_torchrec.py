@@ -54,7 +54,7 @@ def train(task: Task, job: Job, communicator: ProcessGroup) -> None:
         "TorchRec's planner chose these places. Its rule is row-wise Adagrad, without the recipe's "
         "penalty, prior and first sums: the weights are not those of one device."
     )
-    say(job.about)
+    say(job.about(penalty=False))
     say(line(["epoch", "loss", *job.metrics, "seconds"]), flush=True)
     table: list[dict[str, float]] = []
     while job.batches.epoch < recipe.setting["epochs"]:
@@ -71,8 +71,7 @@ def train(task: Task, job: Job, communicator: ProcessGroup) -> None:
         communicator.barrier()
     if not rank:
         spent = sum(row["seconds"] for row in table)
-        say(f"{len(table)} epochs in {spent:.1f} s with {communicator.size} processes of TorchRec; "
-            f"the model is in {task.out}")  # fmt: skip
+        say(f"{len(table)} epochs in {spent:.1f} s with TorchRec; the model is in {task.out}")
         for what, found in job.final(whole.model):
             say(recipes.report(what, found))
 

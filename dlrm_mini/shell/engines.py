@@ -6,8 +6,11 @@ each process is a rank, on this machine or on several.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple
 from dlrm_mini.errors import UserError
 from dlrm_mini.parallel import launch, sharded_checkpoints
 from dlrm_mini.parallel.process_group import ProcessGroup, connect
+from dlrm_mini.parallel.standing import BOARD
 from dlrm_mini.shell import recipes
 from dlrm_mini.shell.files import check_target
 from dlrm_mini.shell.models import prepare
@@ -32,6 +36,7 @@ class Task(NamedTuple):
         out: the checkpoint at the end, as of one device.
         shards: the folder of sharded checkpoints, beside it.
         resuming: whether there is a checkpoint to go on from.
+        from_shards: whether that is the sharded one, and not one device's at `out`.
         old: `extra` of that checkpoint.
     """
 
@@ -39,6 +44,7 @@ class Task(NamedTuple):
     out: Path
     shards: Path
     resuming: bool
+    from_shards: bool
     old: Mapping[str, Any] | None
 
 
@@ -65,9 +71,14 @@ def train_split(options: Namespace) -> int:
         launch.run("dlrm_mini", options.processes, words, timeout=None, show=True)
         return 0
     prepare("cpu")  # one thread a process
+    # Of names that torch is to change: nothing that a reader could do about.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     with connect(WAIT) as communicator:
         communicator.barrier()  # nobody writes before all have looked at what there is
-        _run(task, options, communicator)
+        # The launcher shows what rank 0 prints: the time left is to be there as well.
+        launched = BOARD in os.environ and communicator.rank == 0
+        with contextlib.redirect_stderr(sys.stdout) if launched else contextlib.nullcontext():
+            _run(task, options, communicator)
     if options.engine == "torchrec":
         from dlrm_mini.parallel.torchrec_engine import leave
 
@@ -97,17 +108,26 @@ def _task(options: Namespace) -> Task:
             f"--device is {options.device}, but with --engine each process takes a GPU of its own "
             "if there are as many, and else the CPU. Leave --device out."
         )
-    out = options.out or Path("runs") / recipes.usual_name(options)
+    new = Namespace(**{**vars(options), "model": "dlrm"})  # the only one that can be split
+    out = options.out or Path("runs") / recipes.usual_name(new)
     shards = out.with_suffix(".shards")
     split = engine == "sharded" and sharded_checkpoints.exists(shards)
     resuming = options.resume and (split or out.exists())
-    old, extra = None, None
-    if resuming and split:
-        extra = sharded_checkpoints.extra_of(shards)["note"]
-        old = recipes.from_checkpoint({"extra": extra}, shards)
-    elif resuming:
+    from_shards, old, extra = False, None, None
+    if resuming and out.exists():
         old, extra = begun(out)
-    recipe = recipes.from_options(options, old)
+    if resuming and split:
+        state = sharded_checkpoints.extra_of(shards)
+        recipe = recipes.from_checkpoint({"extra": state["note"]}, shards)
+        if old not in (None, recipe):
+            raise UserError(
+                f"{out} and {shards} are of different runs. Move away the one not to go on with."
+            )
+        # The run may have gone on, on one device, since the shards were written.
+        from_shards = extra is None or len(state["rows"]) >= len(extra["table"])
+        if from_shards:
+            old, extra = recipe, state["note"]
+    recipe = recipes.from_options(options if old else new, old)
     _check_recipe(recipe, engine)
     if engine == "torchrec":
         _check_torchrec(options)
@@ -118,7 +138,7 @@ def _task(options: Namespace) -> Task:
             f"{shards} holds a checkpoint already, which would be lost. Go on from it with "
             "--resume. Name another --out, or say --overwrite."
         )
-    return Task(recipe, out, shards, resuming, extra)
+    return Task(recipe, out, shards, resuming, from_shards, extra)
 
 
 def _check_processes(options: Namespace, inside: bool) -> None:

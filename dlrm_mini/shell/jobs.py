@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,8 @@ class Job:
         plan: the model, and how it is trained.
         batches: the training rows.
         metrics: what is measured, by name.
-        about: of which rows the columns of the table are.
+        learnt: how many training rows there are.
+        watched: the rows that are measured after each epoch, in words.
         watch: measures a model after each epoch: the plan's own, or one that stands for it.
         final: what is said at the end: some rows in words, and what was measured on them.
         log: what tells a prepared click log from others; a checkpoint carries it.
@@ -36,10 +37,18 @@ class Job:
     plan: Plan[Any]
     batches: Batches
     metrics: tuple[str, ...]
-    about: str
+    learnt: int
+    watched: str
     watch: Callable[[nn.Module], Measured]
     final: Callable[[nn.Module], Iterator[tuple[str, Measured]]]
     log: dict[str, int | str] = field(default_factory=dict)
+
+    def about(self, *, penalty: bool) -> str:
+        """Of which rows the columns of the table are, and whether a penalty is in the loss."""
+        return (
+            f"loss: of the {self.learnt:,} training rows, while they are learnt"
+            f"{', penalty included' * penalty}; {', '.join(self.metrics)}: of the {self.watched}"
+        )
 
 
 def movielens_job(recipe: recipes.Recipe, device: torch.device) -> Job:
@@ -56,15 +65,8 @@ def movielens_job(recipe: recipes.Recipe, device: torch.device) -> Job:
         plan,
         Loader(rows.train, plan.batch_size, shuffle=True, seed=recipe.seed),
         tuple(metrics),
-        about(len(rows.train), metrics, f"{len(watched):,} {part} rows"),
+        len(rows.train),
+        f"{len(watched):,} {part} rows",
         lambda model: evaluate(model, watched, metrics),
         final,
-    )
-
-
-def about(rows: int, metrics: Iterable[str], watched: str) -> str:
-    """Of which rows the columns of the table are, in one line."""
-    return (
-        f"loss: of the {rows:,} training rows, while they are learnt, penalty included; "
-        f"{', '.join(metrics)}: of the {watched}"
     )

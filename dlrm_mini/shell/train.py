@@ -60,7 +60,7 @@ def train(options: Namespace) -> int:
         print(f"There is no checkpoint at {out} to go on from: this run begins at the beginning.")
     print(recipe.title)
     print(recipe.numbers)
-    print(job.about)
+    print(job.about(penalty="l2" in recipe.setting))
     print(line(["epoch", "loss", *job.metrics, "seconds"]), flush=True)
     for row in table:
         print(line(row.values()), flush=True)

@@ -5,6 +5,7 @@ in FOLDER/RANK.pt.
 """
 
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -81,9 +82,12 @@ class Handed:
 
     def __init__(self, comm):
         self.sent, self.comm = Counter(), comm
-        for name in ("all_to_all_single", "all_reduce", "all_gather_into_tensor",
-                     "broadcast"):  # fmt: skip
-            setattr(dist, name, self.counting(getattr(dist, name), getattr(self, name)))
+        counts = {
+            "all_to_all_single": self.all_to_all_single, "all_reduce": self.all_reduce,
+            process_group.GATHER: self.all_gather, "broadcast": self.broadcast,
+        }  # fmt: skip
+        for name, count in counts.items():
+            setattr(dist, name, self.counting(getattr(dist, name), count))
 
     def counting(self, function, count):
         def counted(*arguments):
@@ -102,7 +106,7 @@ class Handed:
     def all_reduce(self, tensor):  # of all ranks together: a share of the ring's 2 (P - 1) n
         self.sent["all_reduce"] += 2 * (self.comm.size - 1) * tensor.nbytes / self.comm.size
 
-    def all_gather_into_tensor(self, output, tensor):
+    def all_gather(self, output, tensor):
         assert output.nbytes == self.comm.size * tensor.nbytes
         self.sent["all_gather"] += output.nbytes - tensor.nbytes
 
@@ -148,7 +152,9 @@ def added_up(number):
 def main(folder):
     with process_group.connect(timeout=60) as comm:
         handed = Handed(comm)
-        outcome = {"results": try_all(comm), "traffic": comm.traffic.by_operation()}
+        with warnings.catch_warnings(record=True) as warned:
+            outcome = {"results": try_all(comm), "traffic": comm.traffic.by_operation()}
+        outcome["warned"] = [str(warning.message) for warning in warned]
         outcome["messages"] = dict(comm.traffic.messages)
         outcome["handed"] = dict(handed.sent)
         try:

@@ -9,14 +9,14 @@ import pytest
 
 from dlrm_mini.errors import UserError
 from dlrm_mini.models.dlrm_config import DLRMConfig
-from dlrm_mini.models.dlrm_presets import KAGGLE_ROWS
+from dlrm_mini.models.dlrm_presets import KAGGLE_ROWS, terabyte
 from dlrm_mini.parallel import planner, skew
 from dlrm_mini.parallel.cost import cost_of, step_cost
 from dlrm_mini.parallel.loads import MEMORY, Job
 from dlrm_mini.parallel.machine import MACHINES
 from dlrm_mini.parallel.planner_score import Scorer
 from dlrm_mini.parallel.planner_search import Search
-from dlrm_mini.parallel.planner_text import columns, ranks_text, seconds, size
+from dlrm_mini.parallel.planner_text import columns, held_text, ranks_text, reason, seconds, size
 from dlrm_mini.parallel.sharding import Placement, Plan
 from dlrm_mini.parallel.topology import topology
 
@@ -162,13 +162,36 @@ def test_only_the_forms_that_were_asked_for():
         planner.plan(CRITEO, topology("PCIe", 4), A100, 4096, forms=("whole",))
 
 
+@pytest.mark.parametrize("form", ["row-wise", "column-wise"])
+@pytest.mark.parametrize("ranks", [1, 3, 8])
+def test_what_cannot_be_cut_is_one_piece_where_nothing_else_was_asked_for(form, ranks):
+    config = DLRMConfig(1, {"one": 1, "few": 3}, 1, bottom=(1,), top=(1,))
+    planned = planner.plan(config, topology("PCIe", ranks), A100, 2, forms=(form,))
+    assert {p.form for p in planned.plan.placements.values()} == {form}
+    assert len(planned.plan.placements["one"].ranks) == 1
+
+
+def test_a_difference_to_a_step_is_one_to_the_step_that_is_predicted():
+    """Also with squares, which the scorer takes to be more messages than they are."""
+    where, config = topology("NVLink + 100 Gbit/s", 128, memory=16e9), terabyte()
+    planned = planner.plan(config, where, A100, 128 * 2048, rule="rowwise_adagrad")
+    scorer = Scorer(Job(config, 128, A100, 128 * 2048, "rowwise_adagrad"), where)
+    load = sum(scorer.load(table, p) for table, p in planned.plan.placements.items())
+    assert scorer.score(load[None]).seconds[0] > 1.005 * planned.cost.seconds
+    for choice in planned.choices:
+        here = choice.others[choice.placement.form]
+        assert here == pytest.approx(planned.cost.seconds, rel=2e-3)
+        if "would add" in choice.reason:
+            assert f"to a step of {seconds(planned.cost.seconds)}" in choice.reason
+
+
 def test_what_does_not_fit_is_named_with_how_much_is_missing():
     tables = {"small": 10, "huge": 1_000_000, "large": 500_000}
     config = DLRMConfig(1, tables, 16, bottom=(16,), top=(1,))
     with pytest.raises(UserError, match=r"'huge' \(1,000,000 rows, 64 MB") as error:
         planner.plan(config, topology("PCIe", 2, memory=20e6), A100, 8)
     # The best is half of it on each rank: 32 MB, with a few kB beside.
-    assert "lacks 12 MB of its 20 MB" in str(error.value)
+    assert "would hold 12 MB more than its 20 MB" in str(error.value)
     assert "All tables take 96 MB" in str(error.value)
     with pytest.raises(UserError, match=r"'large'.*beside 1 larger table"):
         planner.plan(config, topology("PCIe", 2, memory=40e6), A100, 8)
@@ -192,7 +215,13 @@ def test_hot_rows_make_the_planner_cut_otherwise():
 
 def test_numbers_as_a_reader_says_them():
     assert [size(n) for n in (12, 1500, 6.5e9, 2e6)] == ["12 bytes", "1.5 kB", "6.5 GB", "2 MB"]
-    assert [seconds(n) for n in (2, 0.0123, 4e-6)] == ["2 s", "12.3 ms", "4 us"]
+    assert [seconds(n) for n in (2, 0.0123, 4e-6)] == ["2 s", "12.3 ms", "4 µs"]
     texts = [ranks_text(r, 16) for r in ((), (3,), (2, 1, 0), (0, 2), tuple(range(0, 16, 2)))]
     assert texts == ["all", "3", "0-2", "0,2", "0,2,4,6,8,10,... (8)"]
+    texts = [held_text(m) for m in ((5.0,), (5.0, 5.2), (5.0, 5.0, 6000.0))]
+    assert texts == ["1 rank holds 5 bytes", "2 ranks hold 5 bytes each",
+                     "3 ranks hold 5 bytes to 6 kB each"]  # fmt: skip
+    here = {"table-wise": 1.0, "row-wise": 1.00001, "data-parallel": None}
+    said = reason(Placement("table-wise", (0,)), here, 1.0, 10, None)
+    assert said == "whole on rank 0: row-wise would be as fast; data-parallel would not fit"
     assert columns([("a", "b", "c"), ("aa", "bbb", "c c")], (1,)) == "a     b  c\naa  bbb  c c"

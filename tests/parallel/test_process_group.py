@@ -7,11 +7,13 @@ import os
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from dlrm_mini.errors import UserError
 from dlrm_mini.parallel import launch, process_group
 from dlrm_mini.parallel.marks import mark, unmarked
 from dlrm_mini.parallel.simulated import SimulatedCluster
+from dlrm_mini.parallel.standing import Board, Standing
 from dlrm_mini.parallel.traffic import OPERATIONS
 from tests.parallel.every_collective import try_all
 
@@ -75,6 +77,31 @@ def test_a_process_that_torchrun_has_not_started_is_told_so(monkeypatch):
     with pytest.raises(UserError, match=r"no rank of a run: RANK, WORLD_SIZE, MASTER_ADDR not set"):
         process_group.connect()
     assert "RANK" not in os.environ
+
+
+def test_notes_say_the_same_in_a_file_and_in_a_store(tmp_path):
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    Board.blank(tmp_path / "notes", 4)
+    boards = Board(store, 4), Board(store, 4, tmp_path / "notes")
+    standings = [
+        Standing(), Standing(step=0, calls=3, operation="barrier"),
+        Standing(calls=10**6, operation="all_to_all", waiting=True),
+    ]  # fmt: skip
+    for board in boards:
+        for rank, standing in enumerate(standings):
+            board.write(rank, standing)
+        assert board.read() == [*standings, Standing(connected=False)]
+    assert Board(store, 4, tmp_path / "notes").read() == boards[0].read()
+
+
+def test_an_error_without_words_is_told_by_its_kind():
+    assert process_group.in_words(KeyboardInterrupt()) == "KeyboardInterrupt."
+    assert process_group.in_words(KeyError("C3")) == "KeyError: 'C3'."
+    assert process_group.in_words(UserError("No such file.")) == "No such file."
+
+
+def test_nothing_that_torch_will_drop_is_called(outcomes):
+    assert not any(outcome["warned"] for outcome in outcomes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 
@@ -325,6 +326,24 @@ def test_a_full_disk_on_one_rank_is_said_on_all_and_leaves_what_there_was(tmp_pa
     assert "could not be written: No space left on device" in said[1]
     assert "rank 1 could not do its part" in said[0] and said[0] == said[2]
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("strange", [np.float64(0.5), Path("log.csv")])
+def test_what_could_not_be_read_again_is_refused_and_what_there_was_stays(tmp_path, strange):
+    model, optimizer = whole("sgd")
+    save(tmp_path, model, optimizer, extra={"epoch": 1})
+
+    def attempt(communicator):
+        mine, its = split(a_plan(2, 3), communicator, "sgd")
+        with pytest.raises(UserError) as found:
+            save(tmp_path, mine, its, communicator, {"rows": [{"auc": strange}]})
+        return str(found.value)
+
+    said = SimulatedCluster(2).run(attempt)
+    assert "numbers, strings, lists, dicts and tensors" in said[0]
+    assert "rank 0 could not do its part" in said[1]
+    assert sharded_checkpoints.extra_of(tmp_path) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
 
 
 def test_ranks_that_do_not_share_a_folder_are_told(tmp_path):

@@ -58,7 +58,7 @@ def test_some_ended_is_said_on_every_rank_and_moves_nothing():
 
     SimulatedCluster(3).run(go)
     assert len(said) == 3 and len(set(said)) == 1
-    assert "rank 1 have ended, and ranks 0, 2 have one more" in said[0]
+    assert "rank 1 have ended, and ranks 0 and 2 have one more" in said[0]
 
 
 def test_a_batch_without_a_row_anywhere_is_refused():

@@ -172,6 +172,19 @@ def test_an_error_for_the_reader_says_the_rank_once():
     assert refused(lambda c: c.broadcast(torch.ones(1), 9)).startswith("Rank 0 calls broadcast")
 
 
+def test_an_error_for_the_reader_stays_of_its_kind():
+    class GoneError(UserError):
+        pass
+
+    def move(comm):
+        if comm.rank == 1:
+            raise GoneError("The file is gone.")
+        comm.barrier()
+
+    with pytest.raises(GoneError, match=r"^Rank 1: The file is gone\.$"):
+        SimulatedCluster(2).run(move)
+
+
 def test_an_interrupt_ends_all_threads():
     """As from a notebook's stop button, while a rank computes and the others wait."""
     finished = []
