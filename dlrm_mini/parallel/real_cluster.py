@@ -15,6 +15,7 @@ import pickle
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def write(work: Work, folder: Path) -> None:
 def main(folder: Path, timeout: float) -> None:
     """What each process does."""
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)  # torch's, of names that are to change
     with connect(timeout) as communicator:
         work: Work = torch.load(folder / "work.pt", weights_only=False)  # written by our parent
         torch.save(work(communicator), _answer(folder, communicator.rank))

@@ -24,10 +24,11 @@ from dlrm_mini.models.dlrm import random_batch
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.parallel.communicator import Communicator
 from dlrm_mini.parallel.events import Event
-from dlrm_mini.parallel.fit import MEASURED, SIZES, Sample
+from dlrm_mini.parallel.fit import MEASURED, Sample
 from dlrm_mini.parallel.fit_worker import collective
 from dlrm_mini.parallel.fit_worker import timed as timed_call
-from dlrm_mini.parallel.recorded import Recorded, without_waiting
+from dlrm_mini.parallel.process_group import ProcessGroup
+from dlrm_mini.parallel.recorded import Recorded, waiting_apart
 from dlrm_mini.parallel.sharded_model import ShardedDLRM, share
 from dlrm_mini.parallel.sharded_rules import RuleName, make_optimizer
 from dlrm_mini.parallel.sharded_step import ShardedStep
@@ -68,7 +69,7 @@ class Trained(NamedTuple):
 
     Attributes:
         losses: of the steps, of all ranks' rows.
-        sent: operation -> bytes to other ranks.
+        sent: operation -> bytes to other ranks, those for `weights` included.
         weights: of the whole model, on rank 0.
     """
 
@@ -82,9 +83,10 @@ def train(job: Job, batches: Sequence[Batch], communicator: Communicator) -> Tra
     step = job.build(communicator)
     before = communicator.traffic.by_operation()
     losses = [step.step(share(batch, communicator)) for batch in batches]
+    weights = step.model.full_state_dict()
     after = communicator.traffic.by_operation()
     sent = {name: number - before.get(name, 0) for name, number in after.items()}
-    return Trained(losses, sent, step.model.full_state_dict())
+    return Trained(losses, sent, weights)
 
 
 def several(
@@ -110,9 +112,9 @@ def watched(work: Callable[[Communicator], Any], communicator: Communicator) -> 
     return found, crossed[1] - crossed[0]
 
 
-def sampled(repeats: int, communicator: Communicator) -> list[Sample]:
+def sampled(sizes: Sequence[int], repeats: int, communicator: Communicator) -> list[Sample]:
     """What `fit.measure_collectives` measures, in processes that are there already."""
-    turns = [(name, nbytes) for nbytes in SIZES for name in MEASURED]
+    turns = [(name, nbytes) for nbytes in sizes for name in MEASURED]
     calls = {turn: collective(communicator, *turn) for turn in turns}
     with torch.no_grad():
         taken = [[timed_call(communicator, calls[turn][0]) for turn in turns]
@@ -165,18 +167,32 @@ def timed(
             diary.events, begun = [], time.monotonic()
             step.step(mine[size])
             span = torch.tensor([[begun, time.monotonic()]], dtype=torch.float64)
-            spans = communicator.all_gather(span)  # (P, 2)
+            with torch.no_grad():
+                spans = communicator.all_gather(span)  # (P, 2)
             seconds = float(spans[:, 1].max() - spans[:, 0].min())
             found[size].append(Stepped(seconds, diary.events))
     return {size: steps[1:] for size, steps in found.items()}
 
 
 def typical(ranks: Sequence[Sequence[Stepped]]) -> Stepped:
-    """The median step of a size, with the events of all ranks, from zero and without waiting."""
+    """The median step of a size, with the events of all ranks, from zero, waiting apart."""
     seconds = [step.seconds for step in ranks[0]]
     nearest = min(range(len(seconds)), key=lambda n: abs(seconds[n] - median(seconds)))
     events = [event for steps in ranks for event in steps[nearest].events]
-    return Stepped(seconds[nearest], without_waiting(events))
+    return Stepped(seconds[nearest], waiting_apart(events))
+
+
+def breakdown(step: Stepped) -> dict[str, float]:
+    """Part, "communication" or "waiting" -> seconds, a mean over ranks.
+
+    What is left of a step is between the parts.
+    """
+    ranks = len({event.rank for event in step.events})
+    found: dict[str, float] = {}
+    for event in step.events:
+        name = event.kind if event.kind == "communication" else event.name
+        found[name] = found.get(name, 0.0) + (event.end - event.start) / ranks
+    return found
 
 
 @dataclass(frozen=True)
@@ -208,6 +224,8 @@ def trained_on(
     Returns:
         The whole model's weights, on rank 0.
     """
+    if death:  # or torchrun may end survivors before they have written anything down
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     diary = Recorded(communicator)
     step = job.build(diary)
     loader = Loader(rows, batch_size, shuffle=True)
@@ -233,6 +251,8 @@ class _Mortal:
 
     def step(self, batch: Batch | None) -> float | None:
         self.done += 1
+        if isinstance(self.diary.through, ProcessGroup):
+            self.diary.through.reached(self.done)
         if self.death == Death(self.diary.rank, self.done):
             keep(self.diary, self.folder)  # in time: nobody writes after this
             os.kill(os.getpid(), signal.SIGKILL)
@@ -243,3 +263,8 @@ def keep(diary: Recorded, folder: Path) -> None:
     """Write a rank's diary down, with the time at which that was."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.save((diary.events, time.monotonic()), folder / f"diary-{diary.rank}.pt")
+
+
+def steps_of(events: Sequence[Event]) -> int:
+    """How many steps a diary tells of."""
+    return sum(event.name == "dense update" for event in events)

@@ -18,6 +18,8 @@ from dlrm_mini.parallel.communicator import Communicator
 from dlrm_mini.parallel.events import Event
 from dlrm_mini.parallel.traffic import Operation
 
+WAITING = "waiting"
+
 
 class Recorded(Communicator):
     """Talks through another communicator, and keeps a diary.
@@ -27,7 +29,7 @@ class Recorded(Communicator):
 
     Attributes:
         events: a collective's begins when this rank enters it, so that waiting is in it: see
-            `without_waiting`. Seconds are `time.monotonic`'s.
+            `waiting_apart`. Seconds are `time.monotonic`'s.
     """
 
     def __init__(self, through: Communicator) -> None:
@@ -78,8 +80,10 @@ class Recorded(Communicator):
             self.events.append(Event(self.rank, operation, begun, now, "communication", sent))
 
 
-def without_waiting(events: Sequence[Event]) -> list[Event]:
-    """All ranks' events, from zero, each collective from when the last rank has entered it.
+def waiting_apart(events: Sequence[Event]) -> list[Event]:
+    """All ranks' events, from zero; a collective is cut in two where the last rank enters it.
+
+    What comes before is an event of its own, `WAITING`.
 
     Args:
         events: of all ranks, which have entered the same collectives.
@@ -93,9 +97,11 @@ def without_waiting(events: Sequence[Event]) -> list[Event]:
             found.append(event)
     for together in zip(*by_rank.values(), strict=True):
         last = max(event.start for event in together)
-        found += [
-            replace(event, start=min(max(event.start, last), event.end)) for event in together
-        ]
+        for event in together:
+            begun = min(max(event.start, last), event.end)
+            found.append(replace(event, start=begun))
+            if begun > event.start:
+                found.append(Event(event.rank, WAITING, event.start, begun, "compute"))
     zero = min(event.start for event in events)
     moved = [replace(e, start=e.start - zero, end=e.end - zero) for e in found]
     return sorted(moved, key=lambda event: (event.start, event.rank))
