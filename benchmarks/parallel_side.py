@@ -30,7 +30,7 @@ from dlrm_mini.models.dlrm import DLRM, random_batch
 from dlrm_mini.models.dlrm_config import DLRMConfig
 from dlrm_mini.optimizers import SGD, RowWiseAdagrad
 from dlrm_mini.parallel.communicator import Communicator
-from dlrm_mini.parallel.process_group import connect
+from dlrm_mini.parallel.process_group import connect, leave
 from dlrm_mini.parallel.sharded_model import ShardedDLRM, share
 from dlrm_mini.parallel.sharded_rules import make_optimizer
 from dlrm_mini.parallel.sharded_step import ShardedStep
@@ -171,8 +171,7 @@ def main(engine: str, scale: str) -> NoReturn:
     warnings.simplefilter("ignore", FutureWarning)  # torch's, of names that are to change
     with connect(timeout=WAIT) as communicator:
         serve(engine, dlrm_presets.kaggle(float(scale)), communicator)
-    sys.stdout.flush()
-    os._exit(0)  # as `torchrec_engine.leave`, for both
+    leave()
 
 
 if __name__ == "__main__":

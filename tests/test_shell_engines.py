@@ -67,6 +67,7 @@ def simulated(monkeypatch):
             patch.setenv("RANK", "0")
             patch.setenv("WORLD_SIZE", str(processes))
             patch.setattr(engines, "connect", connect)
+            patch.setattr(engines, "leave", lambda: None)  # or pytest would end
             SimulatedCluster(processes).run(rank)
 
     monkeypatch.setattr(launch, "run", run)

@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from dlrm_mini.parallel.communicator import Communicator
-from dlrm_mini.parallel.process_group import connect
+from dlrm_mini.parallel.process_group import connect, leave
 from dlrm_mini.parallel.traffic import Operation
 from dlrm_mini.profiling.work import NUMBER
 
@@ -36,6 +36,7 @@ def main(wanted: str) -> None:
                 for (name, nbytes), taken in zip(turns, slowest, strict=True)
             ]
             print(json.dumps(found), flush=True)
+    leave()
 
 
 def collective(

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -260,6 +261,18 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, UserError):
         return str(error)
     return ": ".join(filter(None, [type(error).__name__, str(error)])) + "."
+
+
+def leave() -> NoReturn:
+    """End this process, with status 0, when all is done and the process group closed.
+
+    At the ordinary end of Python, a process that has used gloo now and then aborts in torch 2.13
+    ("terminate called without an active exception", seen in 1 of 24 launches on a busy machine, in
+    more with TorchRec), so that torchrun reports a failure of a run that is complete.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

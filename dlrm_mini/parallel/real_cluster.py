@@ -10,7 +10,6 @@ or `functools.partial` of one.
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import torch
 from dlrm_mini.errors import UserError
 from dlrm_mini.parallel.communicator import Communicator
 from dlrm_mini.parallel.launch import run
-from dlrm_mini.parallel.process_group import connect
+from dlrm_mini.parallel.process_group import connect, leave
 
 Work = Callable[[Communicator], Any]
 MODULE = "dlrm_mini.parallel.real_cluster"
@@ -88,8 +87,7 @@ def main(folder: Path, timeout: float) -> None:
     with connect(timeout) as communicator:
         work: Work = torch.load(folder / "work.pt", weights_only=False)  # written by our parent
         torch.save(work(communicator), _answer(folder, communicator.rank))
-    if "torchrec" in sys.modules:  # its end is not in order: see `torchrec_engine.leave`
-        os._exit(0)
+    leave()
 
 
 def _answer(folder: Path, rank: int) -> Path:

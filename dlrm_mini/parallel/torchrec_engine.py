@@ -12,10 +12,8 @@ is tested; on GPUs, over NCCL, it is written after TorchRec's documentation and 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -73,7 +71,6 @@ class TorchRecDLRM:
         ...     engine.from_weights(model.state_dict())
         ...     loss = engine.step(batch)  # this rank's rows
         ...     weights = engine.to_weights()  # on rank 0: for DLRM(config).load_state_dict
-        >>> leave()
     """
 
     def __init__(
@@ -238,14 +235,3 @@ class TorchRecDLRM:
                 whole = tensor.detach().cpu().clone()
             weights[our_key(key)] = whole
         return None if self.rank else weights
-
-
-def leave() -> NoReturn:
-    """End this process, with status 0, when all is done and the process group closed.
-
-    At the ordinary end of Python, torch 2.13 with TorchRec 1.8 now and then aborted where this was
-    tried ("terminate called without an active exception"), so that torchrun reported a failure.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)

@@ -164,10 +164,10 @@ def same_batch(
         ideal = took[0] / np.asarray(ranks)
         axes.plot(ranks, ideal, color=style.GREY, linewidth=1.0, label="one rank's time / P")
         axes.set(xscale="log", yscale="log", title=model, xlabel="ranks",
+                 ylabel=f"ms for {batch:,} rows, modelled",
                  ylim=(0.5 * min(took.min(), took[0] / 8), None))  # fmt: skip
         axes.set_xticks(ranks, [str(size) for size in ranks])
         axes.xaxis.set_minor_locator(NullLocator())
-    panels[0].set_ylabel(f"ms for {batch:,} rows, modelled")
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5)
     return figure

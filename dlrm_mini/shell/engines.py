@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from dlrm_mini.errors import UserError
 from dlrm_mini.parallel import launch, sharded_checkpoints
-from dlrm_mini.parallel.process_group import ProcessGroup, connect
+from dlrm_mini.parallel.process_group import ProcessGroup, connect, leave
 from dlrm_mini.parallel.standing import BOARD
 from dlrm_mini.shell import recipes
 from dlrm_mini.shell.files import check_target
@@ -79,11 +79,7 @@ def train_split(options: Namespace) -> int:
         launched = BOARD in os.environ and communicator.rank == 0
         with contextlib.redirect_stderr(sys.stdout) if launched else contextlib.nullcontext():
             _run(task, options, communicator)
-    if options.engine == "torchrec":
-        from dlrm_mini.parallel.torchrec_engine import leave
-
-        leave()
-    return 0
+    leave()
 
 
 def _run(task: Task, options: Namespace, communicator: ProcessGroup) -> None:

@@ -168,6 +168,7 @@ def main(folder):
         outcome["seconds"] = dict(comm.seconds)
         torch.save(outcome, Path(folder) / f"{comm.rank}.pt")
         print(f"{comm.size} ranks have tried every collective")
+    process_group.leave()
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def main(mode, culprit, timeout):
     with process_group.connect(float(timeout)) as comm:
         train(comm, mode, int(culprit))
         print(f"threads {torch.get_num_threads()}, ranks {comm.size}")
+    process_group.leave()
 
 
 if __name__ == "__main__":

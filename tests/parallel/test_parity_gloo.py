@@ -65,3 +65,4 @@ if __name__ == "__main__":
         traffic = communicator.traffic
         found[COUNTED] = traffic.by_operation(), dict(traffic.sent), dict(traffic.calls)
         torch.save(found, Path(sys.argv[1]) / f"{communicator.rank}.pt")
+    process_group.leave()

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+import dlrm_mini.parallel
 from dlrm_mini import optimizers
 from dlrm_mini.errors import UserError
 from dlrm_mini.models.dlrm import DLRM
@@ -30,6 +31,7 @@ def test_without_torchrec_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchrec", None)
     for module in ("torchrec_engine", "torchrec_plans", "torchrec_tables"):
         monkeypatch.delitem(sys.modules, f"dlrm_mini.parallel.{module}", raising=False)
+        monkeypatch.delattr(dlrm_mini.parallel, module, raising=False)  # an import would find it
     (said,) = SimulatedCluster(1).run(partial(real_torchrec.train, FLOAT, BATCHES))
     assert "TorchRec cannot be imported" in said and "python -m dlrm_mini torchrec" in said
 

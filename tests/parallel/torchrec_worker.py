@@ -13,10 +13,10 @@ from dlrm_mini.datasets.batches import Batch, SparseFeatures
 from dlrm_mini.errors import UserError
 from dlrm_mini.models.dlrm import DLRM
 from dlrm_mini.models.dlrm_config import DLRMConfig
-from dlrm_mini.parallel.process_group import connect
+from dlrm_mini.parallel.process_group import connect, leave
 from dlrm_mini.parallel.sharded_model import share
 from dlrm_mini.parallel.sharding import Placement, Plan
-from dlrm_mini.parallel.torchrec_engine import TorchRecDLRM, leave
+from dlrm_mini.parallel.torchrec_engine import TorchRecDLRM
 from dlrm_mini.training_step import TrainingStep
 
 ROWS = {"user": 50, "item": 7, "place": 23, "kind": 4}

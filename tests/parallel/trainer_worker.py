@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dlrm_mini.parallel.process_group import connect
+from dlrm_mini.parallel.process_group import connect, leave
 from dlrm_mini.parallel.sharded_step import ShardedStep
 from tests.parallel.test_trainer import EPOCHS, trainer_of
 
@@ -27,6 +27,7 @@ def main() -> None:
         trainer.train(EPOCHS)
         if not communicator.rank:
             print(len(done))
+    leave()
 
 
 if __name__ == "__main__":
