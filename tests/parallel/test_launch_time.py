@@ -15,8 +15,10 @@ from dlrm_mini.parallel import launch
 from tests.parallel.left_over import MODULE
 
 ROOT = Path(__file__).parents[2]
+# A process that is started in the background of a shell ignores Ctrl-C, and so do its children.
 START = (
-    "import sys; from dlrm_mini.parallel import launch; launch.run(sys.argv[1], 2, sys.argv[2:])"
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from dlrm_mini.parallel import launch; launch.run(sys.argv[1], 2, sys.argv[2:])"
 )
 
 
