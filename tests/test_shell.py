@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dlrm_mini import checkpoints, cli, metrics
+from dlrm_mini import checkpoints, metrics
 from dlrm_mini.datasets import movielens, splits
 from dlrm_mini.datasets.clicks import click_task
 from dlrm_mini.datasets.rating_features import rating_features
@@ -39,18 +39,6 @@ def here(few, monkeypatch, tmp_path):
     threads = torch.get_num_threads()
     yield tmp_path
     torch.set_num_threads(threads)  # a command has its process for itself, and sets them
-
-
-@pytest.fixture
-def say(capsys):
-    """Run a command in this process: its status, what it printed, its complaint."""
-
-    def run(command: str) -> tuple[int, str, str]:
-        status = cli.main(command.split())
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
 
 
 def weights(path: Path | str) -> dict[str, torch.Tensor]:

@@ -58,18 +58,6 @@ def here(made, monkeypatch, tmp_path):
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def say(capsys):
-    """Run a command in this process: its status, what it printed, its complaint."""
-
-    def run(command: str) -> tuple[int, str, str]:
-        status = cli.main(command.split())
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
-
-
 def content(path: str) -> dict:
     return checkpoints.load(Path(path))
 

@@ -5,25 +5,11 @@ import re
 
 import pytest
 
-from dlrm_mini import cli
-
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RANK", raising=False)
-
-
-@pytest.fixture
-def say(capsys):
-    """Run a command in this process: its status, what it printed, its complaint."""
-
-    def run(command: str) -> tuple[int, str, str]:
-        status = cli.main(command.split())
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
 
 
 REAL = "train --model dlrm --processes 2 --epochs 1 --batch-size 4000 --out run.pt --engine "
