@@ -27,7 +27,6 @@ from dlrm_mini.parallel.events import Event
 from dlrm_mini.parallel.fit import MEASURED, Sample
 from dlrm_mini.parallel.fit_worker import collective
 from dlrm_mini.parallel.fit_worker import timed as timed_call
-from dlrm_mini.parallel.process_group import ProcessGroup
 from dlrm_mini.parallel.recorded import Recorded, waiting_apart
 from dlrm_mini.parallel.sharded_model import ShardedDLRM, share
 from dlrm_mini.parallel.sharded_rules import RuleName, make_optimizer
@@ -251,8 +250,6 @@ class _Mortal:
 
     def step(self, batch: Batch | None) -> float | None:
         self.done += 1
-        if isinstance(self.diary.through, ProcessGroup):
-            self.diary.through.reached(self.done)
         if self.death == Death(self.diary.rank, self.done):
             keep(self.diary, self.folder)  # in time: nobody writes after this
             os.kill(os.getpid(), signal.SIGKILL)

@@ -46,6 +46,18 @@ class Recorded(Communicator):
             yield
         self.events.append(Event(self.rank, name, self._since.pop(), time.monotonic(), "compute"))
 
+    def reached(self, step: int) -> None:
+        """Hand it on: it is the other that tells of a failure."""
+        self.through.reached(step)
+
+    def hold(self, name: str, nbytes: int, rows: int | None = None) -> None:
+        """Hand it on to the other's memory meter."""
+        self.through.hold(name, nbytes, rows)
+
+    def release(self, name: str) -> None:
+        """Hand it on."""
+        self.through.release(name)
+
     def _all_to_all(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
         with self._collective("all_to_all"):
             return self.through._all_to_all(rows, send, receive)

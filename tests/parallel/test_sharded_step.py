@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from dlrm_mini.errors import UserError
+from dlrm_mini.models import dlrm
+from dlrm_mini.parallel.recorded import Recorded
 from dlrm_mini.parallel.sharded_model import ShardedDLRM, rows_of, share
 from dlrm_mini.parallel.sharded_rules import make_optimizer
 from dlrm_mini.parallel.sharded_step import ShardedStep
@@ -32,6 +34,37 @@ def test_shares_are_contiguous_and_as_even_as_can_be():
             assert all(a[1] == b[0] for a, b in pairwise(parts))
             numbers = [last - first for first, last in parts]
             assert max(numbers) - min(numbers) <= 1
+
+
+def test_a_step_says_which_it_is_also_through_a_diary():
+    """What a run that fails tells of each rank; and the memory meter is not gone round."""
+
+    def go(communicator):
+        told, diary = [], Recorded(communicator)
+        communicator.reached = told.append
+        _, step = build(diary)
+        for number in range(3):
+            step.step(share(batch(CASE, 6, number), diary))
+        return told
+
+    cluster = SimulatedCluster(3)
+    assert cluster.run(go) == [[1, 2, 3]] * 3
+    assert all(meter.used for meter in cluster.memory)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_fused_tables_ask_for_the_fused_interaction_too(fused, monkeypatch):
+    called = []
+    kept = dlrm.fused_dot_interaction
+    monkeypatch.setattr(
+        dlrm, "fused_dot_interaction", lambda *a, **k: called.append(1) or kept(*a, **k)
+    )
+
+    def go(communicator):
+        build(communicator, fused=fused)[1].step(share(batch(CASE, 6, 0), communicator))
+
+    SimulatedCluster(3).run(go)
+    assert len(called) == 3 * fused
 
 
 def test_all_batches_ended_is_the_end_and_moves_nothing():
