@@ -24,7 +24,7 @@ ROOMS = [
     {"parallel"},
     {"plots", "pictures"},
     {"ladders", "environment"},
-    {"widgets"},
+    {"widgets", "exercises"},
     {"course", "shell"},
     {"cli"},
     {"__main__"},

@@ -38,8 +38,13 @@ def public_address() -> str:
     return str(project.get("urls", {}).get("Repository", ""))
 
 
-def badges(chapter: Chapter, address: str) -> str:
+def badges(chapter: Chapter, address: str, folder: str = "notebooks") -> str:
     """The buttons that open a chapter in Colab and Binder, as markdown; empty without an address.
+
+    Args:
+        chapter: the chapter.
+        address: the repository's.
+        folder: where in the repository the notebook of that name lies.
 
     Raises:
         UserError: when the address is no GitHub repository's, the only kind both open by path.
@@ -52,7 +57,7 @@ def badges(chapter: Chapter, address: str) -> str:
             f"Repository under project.urls in pyproject.toml is {address!r}; Colab and Binder "
             "need https://github.com/OWNER/NAME. Correct it, or leave it out to show no buttons."
         )
-    repository, path = f"{where[1]}/{where[2]}", f"notebooks/{chapter.path.name}"
+    repository, path = f"{where[1]}/{where[2]}", f"{folder}/{chapter.path.name}"
     colab = f"https://colab.research.google.com/github/{repository}/blob/main/{path}"
     binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{path}"
     return (
@@ -74,6 +79,32 @@ def navigation(chapter: Chapter) -> str:
     ways = [("Previous", before), ("Next", after)]
     there = [f"{word}: [{c.label}]({c.path.name})" for word, c in ways if c]
     return " · ".join(there) or "The only chapter so far."
+
+
+def way_to_exercises(chapter: Chapter) -> str:
+    """The link to a chapter's exercises, as markdown; empty when it has none."""
+    file = chapter.path.parent / "exercises" / chapter.path.name
+    if not file.is_file():
+        return ""
+    return (
+        f"Exercises: [{chapter.number}](exercises/{file.name}), each with hints and a check that "
+        f"answers at once; [solutions](solutions/{file.name})"
+    )
+
+
+def for_exercises(nb: NotebookNode, chapter: Chapter, address: str) -> list[NotebookNode]:
+    """The generated cells of an exercise notebook: its link to the chapter, and Colab's cell.
+
+    Args:
+        nb: the notebook; a cell whose text is already right is taken from it with its outputs.
+        chapter: the chapter it belongs to.
+        address: the repository's.
+    """
+    way = f"Exercises to [{chapter.label}](../{chapter.path.name})"
+    buttons = badges(chapter, address, "notebooks/exercises")
+    wanted = {"colab": colab_cell(address), "nav-top": "\n\n".join(filter(None, [way, buttons]))}
+    old = {tag: cell for cell in nb.cells for tag in notebook.tags(cell) & GENERATED}
+    return [_cell(tag, text, old.get(tag)) for tag, text in wanted.items()]
 
 
 def refresh(nb: NotebookNode, chapter: Chapter, address: str) -> None:
@@ -110,10 +141,11 @@ def problems(nb: NotebookNode, chapter: Chapter, address: str) -> list[str]:
 
 def _sources(chapter: Chapter, address: str) -> dict[str, str]:
     top = "\n\n".join(filter(None, [navigation(chapter), badges(chapter, address)]))
+    bottom = [way_to_exercises(chapter), navigation(chapter)]
     return {
         "nav-top": top,
         "colab": colab_cell(address),
-        "nav-bottom": "---\n\n" + navigation(chapter),
+        "nav-bottom": "---\n\n" + "\n\n".join(filter(None, bottom)),
     }
 
 

@@ -12,6 +12,7 @@ from dlrm_mini.course import chapters, generated, links, notebook, outputs
 from dlrm_mini.course.compare import VOLATILE
 
 # Ways around the comparison: the tags `timing` and `machine` are the only ones a chapter may take.
+QUESTIONS = "questions"  # tags the cell of folded questions that ends a chapter
 FORBIDDEN = {"nbval-skip", "nbval-ignore-output", "skip-execution", "raises-exception"}
 
 
@@ -21,7 +22,9 @@ class Budget:
 
     Attributes:
         cells: fewest and most cells.
-        words: most words of markdown, the generated cells not counted.
+        words: most words of markdown, the generated cells and the questions not counted.
+        questions: fewest and most questions at a chapter's end.
+        question_words: most words of the questions with their answers.
         lines: most lines of a code cell.
         class_lines: most lines of a code cell that is one class.
         columns: longest line of code; a projector shows no more.
@@ -31,6 +34,8 @@ class Budget:
 
     cells: tuple[int, int] = (35, 65)
     words: int = 2500
+    questions: tuple[int, int] = (8, 12)
+    question_words: int = 1100
     lines: int = 25
     class_lines: int = 45
     columns: int = 88
@@ -76,10 +81,12 @@ def _size(path: Path, nb: NotebookNode, limits: Budget) -> list[str]:
     if not fewest <= len(nb.cells) <= most:
         found.append(f"{len(nb.cells)} cells, expected {fewest} to {most}")
     prose = [c for c in nb.cells if c.cell_type == "markdown"]
-    own = [c for c in prose if not notebook.tags(c) & chapters.GENERATED]
-    words = sum(bool(re.search(r"\w", word)) for c in own for word in c.source.split())
+    own = [c for c in prose if not notebook.tags(c) & {*chapters.GENERATED, QUESTIONS}]
+    words = _words(own)
     if words > limits.words:
         found.append(f"{words} words of markdown, at most {limits.words}")
+    if chapters.is_chapter(path):
+        found += _questions([c for c in prose if QUESTIONS in notebook.tags(c)], limits)
     size = path.stat().st_size
     if size >= limits.size:
         found.append(f"the file has {size:,} bytes, expected under {limits.size:,}")
@@ -92,6 +99,22 @@ def _size(path: Path, nb: NotebookNode, limits: Budget) -> list[str]:
         if longest > limits.columns:
             found.append(f"cell {position} is {longest} columns wide, at most {limits.columns}")
     return found
+
+
+def _questions(cells: list[NotebookNode], limits: Budget) -> list[str]:
+    if len(cells) != 1:
+        return [f"{len(cells)} cells are tagged {QUESTIONS}, expected 1"]
+    found, (fewest, most) = [], limits.questions
+    number = len(re.findall(r"<details>\s*<summary>", cells[0].source))
+    if not fewest <= number <= most:
+        found.append(f"{number} questions at its end, expected {fewest} to {most}")
+    if (words := _words(cells)) > limits.question_words:
+        found.append(f"{words} words of questions and answers, at most {limits.question_words}")
+    return found
+
+
+def _words(cells: list[NotebookNode]) -> int:
+    return sum(bool(re.search(r"\w", word)) for c in cells for word in c.source.split())
 
 
 def _execution(nb: NotebookNode) -> list[str]:
