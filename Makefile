@@ -3,7 +3,7 @@ PYTHON ?= python3
 COURSE = $(PYTHON) -m dlrm_mini
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test setup torchrec check data notebooks edit measure bench
+.PHONY: help run lab test setup torchrec check data notebooks edit exercises site slides measure bench
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,15 @@ notebooks:  ## re-execute all chapters and rewrite them (one: NB=02)
 
 edit:  ## edit one chapter as text and write it back: NB=02
 	@$(COURSE) edit $(NB)
+
+exercises:  ## run the solutions and make the students' versions (one chapter: NB=02)
+	@$(COURSE) exercises $(NB)
+
+site:  ## build the course as a static site, in build/site
+	@$(COURSE) site
+
+slides:  ## make a talk of one chapter, in build/slides: NB=05
+	@$(COURSE) slides $(NB)
 
 measure:  ## record what a chapter cannot hold: WHAT=ratings-ladder
 	@$(COURSE) measure $(WHAT)

@@ -18,7 +18,7 @@ from pathlib import Path
 from dlrm_mini.errors import UserError
 from dlrm_mini.paths import checkout
 
-EXTRAS = ("lab", "test")
+EXTRAS = ("lab", "test", "site")
 STAMP = "dlrm-mini-ready"  # written into .venv last: a set-up cut short leaves none
 
 
@@ -137,7 +137,7 @@ def _run(command: list[str], failure: str) -> None:
             f"{failure}: `{' '.join(command)}` ended with status {done.returncode}; its own words "
             "are above. Check the network (and on Debian or Ubuntu that python3-venv is there), "
             "delete the folder .venv and try again, or install into an environment of your own: "
-            '`pip install -c constraints.txt -e ".[lab,test]"`.'
+            '`pip install -c constraints.txt -e ".[lab,test,site]"`.'
         )
 
 

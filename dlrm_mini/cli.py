@@ -1,7 +1,7 @@
 """The commands. `python -m dlrm_mini --help` lists them; `make` has the same names.
 
-Only `train`, `evaluate`, `predict` and `criteo` are not in `make`: they are nothing without their
-options.
+Only `train`, `evaluate`, `predict`, `criteo` and `classroom` are not in `make`: they are nothing
+without their options.
 Standard library only at the top: a command finds or makes its environment first, then imports.
 """
 
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     command("lab", "open JupyterLab on chapter 00", _lab, "lab")
     test = command("test", "run all tests", _test, "lab", "test")
     test.add_argument("rest", nargs=argparse.REMAINDER, help="handed on to pytest")
-    command("setup", "make the environment and stop", None, "lab", "test")
+    command("setup", "make the environment and stop", None, "lab", "test", "site")
     command("torchrec", "install TorchRec, the engine of chapter 15, and try it", torchrec.torchrec)
     command("check", "say line by line whether this environment is right", _check)
     data = command("data", "say which data is there, from where, verified or not", _data)
@@ -103,6 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters")
     edit = command("edit", "edit a chapter as text in $EDITOR, then write it back", _edit, "lab")
     edit.add_argument("chapter", metavar="NN")
+    exercises = command(
+        "exercises", "run the solutions, make the students' versions", _exercises, "lab", "test"
+    )
+    exercises.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters")
+    slides = command("slides", "make a talk of a chapter, in build/slides", _slides, "lab", "site")
+    slides.add_argument("chapter", metavar="NN")
+    command("site", "build the course as a static site, in build/site", _site, "lab", "site")
+    classroom = command("classroom", "make a folder that nbgrader grades in", _classroom, "lab")
+    classroom.add_argument("folder", type=Path, help="a new folder")
+    classroom.add_argument("chapters", nargs="*", metavar="NN", help="only these chapters")
     measure = command("measure", "compute what a chapter cannot hold, and record it", _measure)
     measure.add_argument("what", choices=MEASUREMENTS)
     train = command("train", "train a model and save it", _train)
@@ -178,6 +188,31 @@ def _edit(options: argparse.Namespace) -> int:
 
     enable_nbdime()
     return edit(options.chapter)
+
+
+def _exercises(options: argparse.Namespace) -> int:
+    from dlrm_mini.course.exercises import write
+
+    _have_data()
+    return write(options.chapters or None)
+
+
+def _slides(options: argparse.Namespace) -> int:
+    from dlrm_mini.course.slides import write_slides
+
+    return write_slides(options.chapter)
+
+
+def _site(_: argparse.Namespace) -> int:
+    from dlrm_mini.site.build import build_site
+
+    return build_site()
+
+
+def _classroom(options: argparse.Namespace) -> int:
+    from dlrm_mini.course.classroom import write_classroom
+
+    return write_classroom(options.folder, options.chapters or None)
 
 
 def _measure(options: argparse.Namespace) -> int:

@@ -107,7 +107,7 @@ def test_a_stub_is_told_from_a_mistake(path, exercise, check, name):
     def stub(*_anything):
         raise NotImplementedError("Exercise 9: write it")
 
-    with pytest.raises(NotWritten, match="Not written yet. Exercise 9: write it"):
+    with pytest.raises(NotWritten, match=r"Not written yet\. Exercise 9: write it\. Replace"):
         checked(path, check)(stub)
 
 
