@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dlrm_mini import cli
-from dlrm_mini.course import chapters
+from dlrm_mini.course import chapters, notebook
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md", "SEVERAL_NODES.md", "data/README.md"]
@@ -31,7 +31,7 @@ def test_the_results_to_expect_are_those_the_chapters_are_held_to():
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_and_picture_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(r"\]\(([^)#\s]+)\)|<img src=\"([^\"]+)\"", text)
+    found = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|<img src=\"([^\"]+)\"", text)
     targets = [a or b for a, b in found if not (a or b).startswith("http")]
     missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
     assert not missing
@@ -57,6 +57,42 @@ def test_every_command_to_type_is_one(page):
     assert len(found) > 5 or page != "README.md"
 
 
-def test_the_glossary_is_in_order_and_names_chapters():
-    words = re.findall(r"^- \*\*(.+?)\*\*", (ROOT / "GLOSSARY.md").read_text(), re.M)
-    assert words == sorted(words, key=str.lower) and len(words) > 25
+ENTRY = re.compile(
+    r'^- <a id="(?P<anchor>[^"]+)"></a>\*\*(?P<term>.+?)\*\*(?P<text>.+?)(?=^- |\Z)', re.M | re.S
+)
+GLOSSARY = [*ENTRY.finditer((ROOT / "GLOSSARY.md").read_text(encoding="utf-8"))]
+LINK = re.compile(r"\]\(\.\./GLOSSARY\.md#([^)\s]+)\)")
+
+
+def glossary_links(chapter):
+    """The anchors that a chapter links to, cell by cell; headings and summaries hold none."""
+    cells = [c for c in notebook.read(chapter.path).cells if c.cell_type == "markdown"]
+    for cell in cells:
+        for line in cell.source.splitlines():
+            plain = not line.startswith("#") and "<summary>" not in line
+            assert plain or not LINK.search(line), f"{chapter.label}: {line}"
+    return [anchor for cell in cells for anchor in LINK.findall(cell.source)]
+
+
+def test_the_glossary_is_in_order_and_each_term_has_its_anchor():
+    terms = [entry["term"] for entry in GLOSSARY]
+    assert terms == sorted(terms, key=str.lower) and len(terms) > 25
+    assert len(terms) == (ROOT / "GLOSSARY.md").read_text().count("\n- ")
+    for entry in GLOSSARY:
+        anchor = re.sub(r"[^a-z0-9]+", "-", entry["term"].lower()).strip("-")
+        assert entry["anchor"] == anchor
+
+
+@pytest.mark.parametrize("chapter", chapters.read_order(), ids=lambda c: c.number)
+def test_a_term_is_linked_once_and_never_to_nowhere(chapter):
+    there = {entry["anchor"] for entry in GLOSSARY}
+    found = glossary_links(chapter)
+    assert set(found) <= there
+    assert len(found) == len(set(found)), [one for one in found if found.count(one) > 1]
+
+
+@pytest.mark.parametrize("entry", GLOSSARY, ids=lambda entry: entry["anchor"])
+def test_every_term_is_linked_from_the_chapter_that_explains_it(entry):
+    last = re.search(r"\(\[(\d\d)\]\(notebooks/(\d\d)_\w+\.ipynb\)\)\.\s*$", entry["text"])
+    assert last and last[1] == last[2], entry["term"]
+    assert entry["anchor"] in glossary_links(chapters.find(last[1]))
