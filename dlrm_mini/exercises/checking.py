@@ -1,15 +1,19 @@
 """What every check is made of: call the answer, compare it, and say what a difference means."""
 
 import copy
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 TOLERANCE = 1e-4  # of the largest expected number, and at least of 1: answers may be float32
+# Code that is not the reader's: of the package, of libraries, of Python itself.
+ELSEWHERE = (str(Path(__file__).parents[1]), *sysconfig.get_paths().values())
 SHOWN = 160  # characters of a value that a message quotes
 
 
@@ -97,9 +101,8 @@ def call(answer: Callable[..., Any], case: Mapping[str, Any]) -> Any:
     except NotRight:  # from a helper that the check handed to the reader's function
         raise
     except Exception as error:
-        code = getattr(answer, "__code__", None)
         frames = traceback.extract_tb(error.__traceback__)
-        own = [one.line for one in frames if code is None or one.filename == code.co_filename]
+        own = [one.line for one in frames if not one.filename.startswith(ELSEWHERE)]
         line = f"\n  in line    {own[-1]}" if own and own[-1] else ""
         raise NotRight(
             f"{name} stopped with {type(error).__name__}: {error}\n  input      {shown(case)}{line}"
