@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown, tensor
 
 Model = Callable[[Tensor], Tensor]
 LETTERS = "abc"
@@ -265,7 +265,7 @@ def check_abc(answer: Callable[[], tuple[Tensor, Tensor, Tensor, Tensor]]) -> No
     names, shapes = ("W1", "b1", "W2", "b2"), ((3, 3), (3,), (3, 3), (3,))
     if not isinstance(found, list | tuple) or len(found) != 4:
         raise NotRight(f"Expected the four of {', '.join(names)}; got {shown(found)}.")
-    weights = [torch.as_tensor(np.asarray(one), dtype=torch.float64) for one in found]
+    weights = [tensor(one, name) for one, name in zip(found, names, strict=True)]
     for name, one, shape in zip(names, weights, shapes, strict=True):
         if one.shape != shape:
             raise NotRight(f"{name} has the shape {tuple(one.shape)}; expected {shape}.")

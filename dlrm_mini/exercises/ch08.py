@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dlrm_mini import optimizers
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, difference, expect, right, shown
+from dlrm_mini.exercises import checking
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown, tensor
 from dlrm_mini.ladders import sparse_counts
 
 RATE = 0.1  # learning rate of the streams
@@ -119,7 +119,7 @@ def check_streams(answer: Callable[[], tuple[Tensor, Tensor]]) -> None:
     found = call(answer, {})
     if not isinstance(found, list | tuple) or len(found) != 2:
         raise NotRight(f"Expected two streams, `same` and `apart`; got {shown(found)}.")
-    same, apart = (torch.as_tensor(np.asarray(one), dtype=torch.float64) for one in found)
+    same, apart = (tensor(one, "A stream") for one in found)
     for name, one in (("same", same), ("apart", apart)):
         fits = one.ndim == 2 and one.shape[1] == 2 and 1 <= len(one) <= MOST_STEPS
         if not fits or not bool(((one != 0) & (one.abs() <= LARGEST)).all()):
@@ -133,7 +133,7 @@ def check_streams(answer: Callable[[], tuple[Tensor, Tensor]]) -> None:
             "columns not all alike: that would be one number written twice."
         )
     full, by_row = _moves(same)
-    if place := difference(by_row, full, 1e-6):
+    if place := checking.difference(by_row, full, 1e-6):
         raise NotRight(
             f"Under `same` the two rules part.\n  Adagrad    {shown(full)}\n"
             f"  row-wise   {shown(by_row)}\n  first difference: {place}\nThis usually means: the "
@@ -234,7 +234,7 @@ def _train(answer: CaughtUp) -> None:
 
     def catch_up(ids: Tensor, until: int) -> None:
         pair = answer(w[ids], v[ids], until - last[ids], RATE, 0.9)
-        w[ids], v[ids] = (torch.as_tensor(np.asarray(one)).double() for one in pair)
+        w[ids], v[ids] = (tensor(one, "A row or a momentum") for one in pair)
 
     for step in range(1, STEPS + 1):
         ids = torch.randperm(ROWS, generator=generator)[:TOUCHED]
@@ -246,7 +246,7 @@ def _train(answer: CaughtUp) -> None:
         w[ids] -= RATE * v[ids]
         last[ids] = step
     catch_up(torch.arange(ROWS), STEPS)
-    if place := difference(w, dense.detach()):
+    if place := checking.difference(w, dense.detach()):
         raise NotRight(f"A whole training with your function differs from torch's at {place}.")
 
 

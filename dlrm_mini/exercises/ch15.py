@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dlrm_mini.errors import UserError
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown, tensor
 from dlrm_mini.parallel.communicator import Communicator
 from dlrm_mini.parallel.simulated import SimulatedCluster
 
@@ -23,10 +23,7 @@ TRIPLES = 10_000
 def check_numbers(answer: Callable[[], Sequence[float]]) -> None:
     """Exercise 1: three numbers in (0, 1] whose sum in float64 depends on where one begins."""
     found = call(answer, {})
-    try:
-        numbers = np.asarray(found, dtype=np.float64)
-    except (TypeError, ValueError):
-        numbers = np.empty(0)
+    numbers = tensor(found, "The answer")
     if numbers.shape != (3,):
         raise NotRight(f"Expected three numbers, such as [1.0, 0.5, 0.25]; got {shown(found)}.")
     outside = [float(number) for number in numbers if not 0 < number <= 1]

@@ -132,7 +132,7 @@ def difference(found: Any, wanted: Any, tolerance: float = TOLERANCE) -> str | N
         return None if found == wanted else "the value"
     if isinstance(wanted, list | tuple) and not _numbers(wanted):
         return _sequences(found, wanted, tolerance)
-    expected, got = _array(wanted), _array(found)
+    expected, got = as_array(wanted), as_array(found)
     if got is None:
         return f"the type: a {type(found).__name__} where numbers were expected"
     if expected is None:
@@ -212,7 +212,24 @@ def _numbers(value: Sequence[Any]) -> bool:
     return all(isinstance(one, int | float) and not isinstance(one, bool) for one in value)
 
 
-def _array(value: object) -> "np.ndarray[Any, np.dtype[np.float64]] | None":
+def tensor(value: object, what: str) -> torch.Tensor:
+    """The reader's numbers in float64, whatever they came in and whether they carry gradients.
+
+    Args:
+        value: a tensor, an array, a list or a number.
+        what: how to call it.
+
+    Raises:
+        NotRight: there are other things in it than numbers.
+    """
+    array = as_array(value)
+    if array is None:
+        raise NotRight(f"{what} is {shown(value)}; numbers were expected.")
+    return torch.as_tensor(array)
+
+
+def as_array(value: object) -> "np.ndarray[Any, np.dtype[np.float64]] | None":
+    """A float64 array of the value, or None where it does not consist of numbers."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().to(torch.float64).numpy()
     try:

@@ -126,7 +126,7 @@ WRONG = {
         Wrong("signs", lambda: [1.0, 0.1, -1.0], "above 0"),
         Wrong("few bits", lambda: [0.5, 0.25, 0.125], "Both orders give 0.875"),
         Wrong("two", lambda: [0.1, 0.2], "three numbers"),
-        Wrong("a word", lambda: "abc", "three numbers"),
+        Wrong("a word", lambda: "abc", "numbers were expected"),
     ],
     "check_interval": [
         Wrong("one rank", lambda c, m, p: (2 * c * m) ** 0.5, "for one rank"),
