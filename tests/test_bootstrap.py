@@ -104,7 +104,7 @@ def test_the_first_call_sets_up_and_the_second_does_nothing(bare_checkout):
     python = bootstrap.interpreter()
     assert python == bootstrap.venv_python(root / ".venv")
     assert [command[2] for command in ran] == ["venv", "pip"]
-    assert str(root / "constraints.txt") in ran[1] and f"{root}[lab,test]" in ran[1]
+    assert str(root / "constraints.txt") in ran[1] and f"{root}[lab,test,site]" in ran[1]
     ran.clear()
     assert bootstrap.interpreter() == python and ran == []
 

@@ -33,6 +33,7 @@ def test_make_and_python_know_the_same_commands():
     """But for those that are nothing without their options."""
     listed = run("--help").stdout
     commands = (targets() - {"help"}) | {"train", "evaluate", "predict", "criteo"}
+    commands.add("classroom")
     assert commands == set(re.findall(r"^    ([a-z]+)\b", listed, re.M))
 
 

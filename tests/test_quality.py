@@ -12,20 +12,21 @@ MODULES = sorted((ROOT / "dlrm_mini").rglob("*.py"))
 # Lower rooms first: a module imports from its own level or from one above it in this list.
 ROOMS = [
     {"errors", "paths", "bootstrap"},
-    {"style", "progress", "hardware"},
+    {"alternative_text", "style", "progress", "hardware"},
     {"datasets", "metrics", "metrics_streaming"},
     {"kernels", "memory"},
     {"sparse_rules", "optimizers", "table_checks"},
     {"embeddings", "interactions", "crossing", "lookup_tables", "smaller_tables", "quantization"},
     {"models"},
     {"training", "training_step", "dense_part", "devices", "prefetching", "epochs"}
-    | {"checkpoints", "claims", "measurements", "gibbs"},
+    | {"checkpoints", "claims", "experiments", "ledger", "measurements", "gibbs"},
     {"profiling"},
     {"parallel"},
     {"plots", "pictures"},
     {"ladders", "environment"},
     {"widgets", "exercises"},
     {"course", "shell"},
+    {"site"},
     {"cli"},
     {"__main__"},
 ]

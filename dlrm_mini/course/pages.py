@@ -6,6 +6,7 @@ import mimetypes
 import os
 from pathlib import Path
 
+from jinja2 import DictLoader
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
@@ -23,6 +24,16 @@ li h2 { font-size: 1.15rem; margin: 0; }
 li p { margin: .2rem 0; }
 a { color: #0072b2; }
 .small { color: #666; font-size: .85rem; }
+"""
+# nbconvert's page, whose pictures say what they show; its own leaves that out.
+WITH_WORDS = """\
+{% extends "lab/index.html.j2" %}
+{% block data_png %}
+<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
+<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
+ alt="{{ (output | get_metadata('alt', 'image/png') or 'A picture') | escape_html }}">
+</div>
+{% endblock data_png %}
 """
 
 
@@ -44,7 +55,7 @@ def write_page(nb: NotebookNode, chapter: Chapter, course: list[Chapter], folder
         if not place or not path.exists():
             return target
         if (mime := mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
-            return _embedded(path, mime)
+            return embedded(path, mime)
         new = pages.get(path) or Path(os.path.relpath(path, folder)).as_posix()
         return new + mark + anchor
 
@@ -53,7 +64,9 @@ def write_page(nb: NotebookNode, chapter: Chapter, course: list[Chapter], folder
             cell.source = links.rewrite(cell.source, to_page)
         elif cell.cell_type == "code":
             cell.outputs = outputs.clean(cell.outputs)
-    exporter = HTMLExporter()  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        extra_loaders=[DictLoader({"words.html.j2": WITH_WORDS})], template_file="words.html.j2"
+    )
     place = {"path": str(chapter.path.parent), "name": chapter.label}
     body, _ = exporter.from_notebook_node(copy, {"metadata": place})
     return _write(folder / f"{chapter.name}.html", body)
@@ -102,7 +115,7 @@ def duration(seconds: float) -> str:
 def _item(chapter: Chapter, seconds: float) -> str:
     picture = chapter.path.parent.parent / "images" / f"{chapter.name}.png"
     if picture.is_file():
-        image = f'<img alt="" src="{_embedded(picture, "image/png")}">'
+        image = f'<img alt="" src="{embedded(picture, "image/png")}">'
     else:
         image = '<span class="blank"></span>'
     question = f"<p>{html.escape(chapter.question)}</p>" if chapter.question else ""
@@ -112,7 +125,8 @@ def _item(chapter: Chapter, seconds: float) -> str:
     )
 
 
-def _embedded(picture: Path, mime: str) -> str:
+def embedded(picture: Path, mime: str) -> str:
+    """A picture as an address that holds it."""
     return f"data:{mime};base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"
 
 
