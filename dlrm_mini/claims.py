@@ -61,8 +61,8 @@ CLAIMS: dict[str, Claim] = {
         "05",
     ),
     "dimensionality": Claim("Pairwise dot products reduce dimensionality", _PAPER, "05"),
-    "orders": Claim("Orders beyond the second may not be worth their cost", _PAPER, "06"),
     "parameters": Claim("Embeddings are most of the parameters, several GB a table", _PAPER, "05"),
+    "orders": Claim("Orders beyond the second may not be worth their cost", _PAPER, "06"),
     "sparse-equal": Claim(
         "Updating only the rows touched gives what the dense step gives", "folklore", "08"
     ),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 from dlrm_mini import cli
+from tests.chromium import browser  # noqa: F401  one for all tests that look at pages
 
 settings.register_profile("course", deadline=None)
 settings.load_profile("course")

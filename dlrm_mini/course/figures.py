@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,17 +13,17 @@ _found: list[str] = []
 
 
 def watch() -> None:
-    """Check each figure that matplotlib draws in this process from now on."""
-    from matplotlib.backend_bases import FigureCanvasBase
+    """Check each figure that matplotlib draws as pixels in this process from now on."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    draw: Callable[..., Any] = FigureCanvasBase.print_figure
+    draw: Callable[..., None] = FigureCanvasAgg.draw
 
     @functools.wraps(draw)
-    def print_figure(canvas: FigureCanvasBase, *args: Any, **kwargs: Any) -> Any:
+    def checked(canvas: FigureCanvasAgg) -> None:
         _found.extend(text for text in problems(canvas.figure) if text not in _found)
-        return draw(canvas, *args, **kwargs)
+        draw(canvas)
 
-    FigureCanvasBase.print_figure = print_figure  # type: ignore[assignment]
+    FigureCanvasAgg.draw = checked  # type: ignore[method-assign]
 
 
 def report() -> str:

@@ -83,12 +83,12 @@ def navigation(chapter: Chapter) -> str:
 
 def way_to_exercises(chapter: Chapter) -> str:
     """The link to a chapter's exercises, as markdown; empty when it has none."""
-    file = chapter.path.parent / "exercises" / chapter.path.name
-    if not file.is_file():
+    folder, name = chapter.path.parent, chapter.path.name
+    if not all((folder / kind / name).is_file() for kind in ("exercises", "solutions")):
         return ""
     return (
-        f"Exercises: [{chapter.number}](exercises/{file.name}), each with hints and a check that "
-        f"answers at once; [solutions](solutions/{file.name})"
+        f"Exercises: [{chapter.number}](exercises/{name}), each with hints and a check that "
+        f"answers at once; [solutions](solutions/{name})"
     )
 
 

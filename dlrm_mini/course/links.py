@@ -21,6 +21,10 @@ LINK = re.compile(
     r"|<(?:a|img)\b[^>]*?\b(?:href|src)\s*=\s*[\"'](?P<html>[^\"']+)[\"']",
     re.MULTILINE | re.IGNORECASE,
 )
+PICTURE = re.compile(
+    r"!\[(?P<words>[^\]]*)\]\((?P<target>[^)\s]*)|<img\b(?P<markup>[^>]*)>", re.IGNORECASE
+)
+ALT = re.compile(r"\balt\s*=\s*([\"'])\s*\S.*?\1", re.IGNORECASE | re.DOTALL)
 OUTSIDE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
 
 
@@ -71,6 +75,14 @@ def problem(target: str, source: Path, own: NotebookNode) -> str | None:
     except UserError as error:
         return str(error)
     return None if anchor.lower() in _anchors(markdown) else "has no such heading"
+
+
+def unseen(markdown: str) -> str:
+    """The first picture of a markdown text that has no alternative text, or ""."""
+    for match in PICTURE.finditer(NO_PROSE.sub("", markdown)):
+        if not (ALT.search(match["markup"] or "") or (match["words"] or "").strip()):
+            return match["target"] or match[0]
+    return ""
 
 
 def _prose(nb: NotebookNode) -> str:

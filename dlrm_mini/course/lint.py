@@ -63,7 +63,13 @@ def problems(path: Path, limits: Budget | None = None) -> list[str]:
         limits: the budget; the notebook's own when None.
     """
     nb, limits = notebook.read(path), limits or budget(path)
-    found = [*_size(path, nb, limits), *_execution(nb), *_traces(nb), *_links(path, nb)]
+    found = [
+        *_size(path, nb, limits),
+        *_execution(nb),
+        *_traces(nb),
+        *_links(path, nb),
+        *_unseen(nb),
+    ]
     if chapters.is_chapter(path):
         chapter = chapters.find(path.name[:2], path.parent)
         found += generated.problems(nb, chapter, generated.public_address())
@@ -163,6 +169,19 @@ def _links(path: Path, nb: NotebookNode) -> list[str]:
         for target in links.relative(cell.source):
             if why := links.problem(target, path, nb):
                 found.append(f"cell {position} links to {target}, which {why}")
+    return found
+
+
+def _unseen(nb: NotebookNode) -> list[str]:
+    """Pictures that say nothing to somebody who cannot see them."""
+    found = []
+    for position, cell in enumerate(nb.cells):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}) and not outputs.alternative(output):
+                found.append(f"cell {position} has a picture without a description: "
+                             "draw it after style.use(), then run `make notebooks`")  # fmt: skip
+        if cell.cell_type == "markdown" and (picture := links.unseen(cell.source)):
+            found.append(f"cell {position} has no alternative text for {picture}")
     return found
 
 

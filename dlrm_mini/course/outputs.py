@@ -27,7 +27,7 @@ def clean(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
     Streams of one name are merged at the first one's place (how a kernel cuts them is chance), with
     carriage returns applied; memory addresses and names of temporary files are replaced; a widget,
-    whose id is random, leaves only its text; pictures lose their metadata.
+    whose id is random, leaves only its text; pictures lose their metadata but the description.
     """
     cleaned: list[NotebookNode] = []
     streams: dict[str, NotebookNode] = {}
@@ -45,6 +45,8 @@ def clean(outputs: list[NotebookNode]) -> list[NotebookNode]:
             new.data = notebook.node(
                 {mime: _value(mime, data) for mime, data in new.data.items() if mime != WIDGET}
             )
+            words = alternative(new)
+            new.metadata = notebook.node({"image/png": {"alt": words}} if words else {})
             new.pop("transient", None)
         cleaned.append(new)
     for stream in streams.values():
@@ -55,6 +57,12 @@ def clean(outputs: list[NotebookNode]) -> list[NotebookNode]:
 def anonymous(text: str) -> str:
     """Text without memory addresses and without the temporary file names that stand for cells."""
     return CELL_FILE.sub("<cell>", ADDRESS.sub("at 0x...", text))
+
+
+def alternative(output: NotebookNode) -> str:
+    """What stands for an output's picture where it cannot be seen; "" when nothing does."""
+    about = output.get("metadata", {}).get("image/png", {})
+    return anonymous(str(about.get("alt", "")))
 
 
 def texts(output: NotebookNode) -> list[str]:

@@ -1,6 +1,7 @@
 """Execute notebooks and store them so that a second run changes nothing that means nothing."""
 
 import io
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 from nbformat import NotebookNode
 from PIL import Image
 
-from dlrm_mini.course import chapters, generated, lint, notebook, outputs
+from dlrm_mini.course import chapters, generated, ledger_record, lint, notebook, outputs
 from dlrm_mini.course.compare import VOLATILE, kind, same
 from dlrm_mini.course.execute import execute
 from dlrm_mini.course.progress import Progress, say
 from dlrm_mini.errors import UserError
+from dlrm_mini.paths import course_file
 
 THUMBNAIL_WIDTH = 960  # pixels
 
@@ -20,7 +22,8 @@ THUMBNAIL_WIDTH = 960  # pixels
 def rewrite(path: Path, on_cell: Callable[[int, int], None] | None = None) -> bool:
     """Run a notebook and store its outputs; those that still hold are kept byte for byte.
 
-    A chapter's generated cells are brought up to date first, and its thumbnail is drawn last.
+    A chapter's generated cells are brought up to date first, its thumbnail is drawn last, and what
+    it recorded and judged goes into the recorded ledger.
 
     Args:
         path: the .ipynb file.
@@ -45,6 +48,7 @@ def rewrite(path: Path, on_cell: Callable[[int, int], None] | None = None) -> bo
         # Results of its own: a ledger must not show the verdicts of an earlier run.
         env = {"DLRM_MINI_RESULTS": str(Path(folder, "results.json"))}
         execute(fresh, path.parent, label=label, env=env, on_cell=on_cell)
+        results, verdicts = ledger_record.of_run(Path(folder))
     for position, (old, new) in enumerate(zip(stored.cells, fresh.cells, strict=True)):
         if new.cell_type == "code":
             _settle(new, old, f"{path.name}, cell {position}")
@@ -52,6 +56,8 @@ def rewrite(path: Path, on_cell: Callable[[int, int], None] | None = None) -> bo
     changed = notebook.save(path, fresh)
     if is_chapter:
         _write_thumbnail(path, fresh)
+        if path.resolve().parent == course_file("notebooks"):
+            changed |= ledger_record.keep(chapter.number, results, verdicts)
     return changed
 
 
@@ -98,17 +104,33 @@ def _settle(fresh: NotebookNode, stored: NotebookNode, where: str) -> None:
     if notebook.tags(fresh) & VOLATILE:
         digest = lint.source_digest(fresh.source)
         if fresh.metadata.get("made_from") == digest and [*map(kind, old)] == [*map(kind, cleaned)]:
-            cleaned = old
+            cleaned = [_kept(*pair, other=False) for pair in zip(old, cleaned, strict=True)]
         fresh.metadata["made_from"] = digest
     else:
         fresh.metadata.pop("made_from", None)
         if len(old) == len(cleaned):
             pairs = zip(old, cleaned, strict=True)
-            cleaned = [one if same(one, other) else other for one, other in pairs]
+            cleaned = [_kept(*pair) if same(*pair) else pair[1] for pair in pairs]
     for output in cleaned:
         if output.output_type == "execute_result":
             output.execution_count = fresh.execution_count
     fresh.outputs = cleaned
+
+
+def _kept(stored: NotebookNode, fresh: NotebookNode, *, other: bool = True) -> NotebookNode:
+    """The stored output, its picture in the fresh words if it has none.
+
+    Args:
+        stored: what is kept.
+        fresh: what the cell gives now.
+        other: whether words that differ in more than numbers are replaced too. A picture that shows
+            what another machine measured keeps its own.
+    """
+    before, now = (outputs.alternative(output) for output in (stored, fresh))
+    differ = re.sub(r"\d[\d,.]*", "", before) != re.sub(r"\d[\d,.]*", "", now)
+    if now and (not before or (other and differ)):
+        stored.metadata = fresh.metadata
+    return stored
 
 
 def _write_thumbnail(path: Path, nb: NotebookNode) -> None:

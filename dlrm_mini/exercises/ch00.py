@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, report, right
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, report, right, tensor
 
 Numbers = Sequence[float] | torch.Tensor
 
@@ -14,9 +14,9 @@ Numbers = Sequence[float] | torch.Tensor
 def check_percent(answer: Callable[[torch.Tensor, float], float]) -> None:
     """Exercise 1: how many percent of the ratings (n,) are at least so good; NaN when n is 0."""
     inputs = [
-        {"ratings": torch.tensor([5.0, 3.0, 5.0, 1.0]), "at_least": 4.0},
+        {"ratings": torch.tensor([5.0, 3.0, 5.0]), "at_least": 4.0},
         {"ratings": torch.tensor([4.0, 4.0, 2.0, 5.0, 1.0]), "at_least": 4.0},
-        {"ratings": torch.tensor([2.0, 1.0]), "at_least": 3.0},
+        {"ratings": torch.tensor([2.0, 1.0, 3.5]), "at_least": 3.0},
         {"ratings": torch.tensor([]), "at_least": 4.0},
     ]
     expect(
@@ -82,13 +82,13 @@ def check_factors(answer: Callable[[torch.Tensor, float], torch.Tensor]) -> None
     )
 
 
-def _judge(a: Numbers, b: Numbers) -> str:
+def _judge(a: Numbers, b: Numbers, *, less: int = 1, times: float = 2.0) -> str:
     first, second = np.asarray(a, float), np.asarray(b, float)
     if min(len(first), len(second)) < 2:
         return "cannot tell"
-    error = np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    error = np.sqrt(first.var(ddof=less) / len(first) + second.var(ddof=less) / len(second))
     gap = first.mean() - second.mean()
-    return "cannot tell" if abs(gap) <= 2 * error else "B" if gap > 0 else "A"
+    return "cannot tell" if abs(gap) <= times * error else "B" if gap > 0 else "A"
 
 
 def _by_mean(a: Numbers, b: Numbers) -> str:
@@ -113,7 +113,10 @@ def check_judgement(answer: Callable[[list[float], list[float]], str]) -> None:
         {"a": [0.951, 0.949, 0.953], "b": [0.912, 0.915, 0.913]},
         {"a": [0.90, 0.97, 0.96], "b": [0.93, 0.94, 0.95]},
         {"a": [0.92], "b": [0.94]},
-        {"a": [0.93, 0.93, 0.93], "b": [0.93, 0.93]},
+        {"a": [0.9375, 0.9375, 0.9375], "b": [0.9375, 0.9375]},  # equal in any arithmetic
+        {"a": [0.90, 0.92, 0.94], "b": [0.923, 0.943, 0.963]},  # 1.4 standard errors
+        {"a": [0.90, 0.92, 0.94], "b": [0.93, 0.95, 0.97]},  # 1.8 standard errors
+        {"a": [0.91, 0.93, 0.95], "b": [0.865, 0.885, 0.905]},  # 2.8 of them
         {"a": [round(float(x), 4) for x in 0.930 + many[0]],
          "b": [round(float(x), 4) for x in 0.945 + many[1]]},
         {"a": [0.931, 0.929, 0.932, 0.928], "b": [0.90]},
@@ -130,6 +133,16 @@ def check_judgement(answer: Callable[[list[float], list[float]], str]) -> None:
             Mistake(
                 lambda a, b: _by_mean(a, b) if min(len(a), len(b)) < 2 else "",
                 "a single seed was believed. It has no spread, so nothing can be told.",
+            ),
+            Mistake(
+                lambda a, b: _judge(a, b, less=0),
+                "the variance was divided by n, which is too small for a few seeds: divide by "
+                "n - 1 (ddof=1).",
+            ),
+            Mistake(
+                lambda a, b: _judge(a, b, times=1.0),
+                "once its standard error is not enough: the difference has to be more than twice "
+                "as large.",
             ),
             Mistake(
                 _by_mean,
@@ -181,14 +194,13 @@ def check_lottery(answer: Callable[[int, int], float]) -> None:
             ),
         ],
         otherwise="all the runs are draws from one pot. Which of them is the best of all?",
-        learnt="Whoever reports the best of many seeds wins against their own model.",
     )
     runs = np.random.default_rng(0).normal(0.9126, 0.002, (20_000, 10))
     won = (runs[:, :9].min(1) < runs[:, 9]).mean()
     print(
-        f"Drawn 20,000 times: the best of nine seeds beat a tenth of the same model in {won:.1%}."
+        f"Drawn 20,000 times: the best of nine seeds beat a tenth of the same model in {won:.1%}.\n"
+        "Whoever reports the best of many seeds wins against their own model."
     )
-    right("Whoever reports the best of many seeds wins against their own model.")
 
 
 def check_split(answer: Callable[..., tuple[Any, Any]]) -> None:
@@ -196,7 +208,7 @@ def check_split(answer: Callable[..., tuple[Any, Any]]) -> None:
     log = torch.Generator().manual_seed(5)
     user = torch.randint(0, 60, (2000,), generator=log)
     item = (torch.rand(2000, generator=log) ** 2 * 15).long()  # early items are met more often
-    apart = {"user": torch.arange(40) % 8, "item": torch.arange(40) // 8, "share": 0.3, "seed": 0}
+    apart = {"user": torch.arange(40) % 8, "item": torch.arange(40) // 8, "share": 0.4, "seed": 0}
     again = {"user": user, "item": item, "share": 0.2, "seed": 0}
     found = [_split(answer, case) for case in (apart, again, again, {**again, "seed": 1})]
     name = getattr(answer, "__name__", "my_split")
@@ -219,10 +231,24 @@ def _split(answer: Callable[..., Any], case: dict[str, Any]) -> tuple[int, ...]:
     result = call(answer, case)
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise NotRight("my_split returns a pair: the training rows and the test rows.")
-    train, test = (np.asarray(rows, dtype=np.int64).ravel() for rows in result)
-    n, seen = len(case["user"]), np.concatenate([train, test])
-    counts = np.bincount(seen[(seen >= 0) & (seen < n)], minlength=n)
-    if len(seen) != n or (counts != 1).any():
+    n, parts = len(case["user"]), []
+    for rows, part in zip(result, ("training", "test"), strict=True):
+        found = [*rows] if isinstance(rows, set | frozenset | range) else rows
+        numbers = tensor(found, f"The {part} part").numpy().ravel()
+        if getattr(found, "dtype", None) in (torch.bool, np.bool_) or len(numbers) == n:
+            raise NotRight(
+                f"The {part} part has {len(numbers)} entries for {n} rows.\nThis usually means: "
+                "a mask was returned. `mask.nonzero().squeeze(1)` are the numbers of its rows."
+            )
+        if wrong := [one for one in numbers if not (0 <= one < n and one == int(one))]:
+            raise NotRight(
+                f"The {part} part names row {wrong[0]:g}; rows are 0 to {n - 1}.\nThis usually "
+                "means: these are the numbers of pairs, or rows counted from 1."
+            )
+        parts.append(numbers.astype(np.int64))
+    (train, test), seen = parts, np.concatenate(parts)
+    counts = np.bincount(seen, minlength=n)
+    if (counts != 1).any():
         row = int(np.argmax(counts != 1))
         where = "in neither part" if counts[row] == 0 else f"{counts[row]} times in all"
         meaning = "every row belongs into exactly one of the two parts."
@@ -245,10 +271,12 @@ def _split(answer: Callable[..., Any], case: dict[str, Any]) -> tuple[int, ...]:
         )
     share = len(test) / n
     if abs(share - case["share"]) > 0.05:
-        raise NotRight(
-            report(answer, case, f"{share:.1%} of the rows in test", f"{case['share']:.0%} ± 5 %",
-                   "the size of the test part",
-                   "counted were pairs or users, but the rows are unevenly spread over them: "
-                   "shuffle the pairs and fill the test part until it has enough rows.")
-        )  # fmt: skip
+        meaning = (
+            "the two parts changed places: the training rows come first."
+            if abs(1 - share - case["share"]) <= 0.05
+            else "counted were pairs, users or items, but the rows are unevenly spread over them: "
+            "shuffle the pairs and fill the test part until it has enough rows."
+        )
+        got, wanted = f"{share:.1%} of the rows in test", f"{case['share']:.0%} ± 5 %"
+        raise NotRight(report(answer, case, got, wanted, "the size of the test part", meaning))
     return tuple(sorted(test.tolist()))

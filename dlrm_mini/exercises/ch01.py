@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from dlrm_mini.datasets import movielens
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown
 
 Bags = tuple[Tensor, Tensor]
 Rating = tuple[str, str, int]
 SAMPLE = 1_500  # rows of MovieLens that a check compares on
+FRONT = "the often rated movie is in front with no imaginary rating: 0, whatever a formula says."
 MOST, GAP = 6, 2.0  # of the puzzle: ratings, and stars between the means
 
 
@@ -63,18 +64,37 @@ def check_bytes(answer: Callable[[int, int, int], dict[str, int]]) -> None:
 
 
 def _select(values: Tensor, offsets: Tensor, rows: Tensor) -> Bags:
-    bags = [values[offsets[row] : offsets[row + 1]] for row in rows.tolist()]
+    return _bags(_cut(values, offsets, rows))
+
+
+def _cut(values: Tensor, offsets: Tensor, rows: Tensor) -> list[Tensor]:
+    return [values[offsets[row] : offsets[row + 1]] for row in rows.tolist()]
+
+
+def _bags(bags: list[Tensor]) -> Bags:
     ends = torch.tensor([0, *map(len, bags)]).cumsum(0)
-    return torch.cat([*bags, values[:0]]), ends
+    return torch.cat([*bags, torch.zeros(0, dtype=torch.int64)]), ends
 
 
 def check_select(answer: Callable[[Tensor, Tensor, Tensor], Bags]) -> None:
     """Exercise 2: values and offsets of some rows' bags, in the order asked for."""
-    values, offsets = torch.tensor([3, 4, 5, 1, 2, 16, 16]), torch.tensor([0, 3, 6, 6, 7])
+    values, offsets = torch.tensor([5, 3, 4, 2, 2, 16, 16]), torch.tensor([0, 3, 6, 6, 7])
     wanted: tuple[list[int], ...] = ([1, 3], [3, 0], [2, 1], [1, 1, 0], [2], [])
     rows = [torch.tensor(r, dtype=torch.int64) for r in wanted]
+
+    @functools.wraps(answer)
+    def whole(*given: Tensor) -> Any:
+        found = answer(*given)
+        for part in found if isinstance(found, tuple | list) else ():
+            if len(given[2]) and "float" in str(getattr(part, "dtype", "")):
+                raise NotRight(
+                    f"values and offsets are of int64; this is {part.dtype}: {shown(part)}.\nThis "
+                    "usually means: `torch.zeros` makes floats unless it is told dtype=torch.int64."
+                )
+        return found
+
     expect(
-        answer,
+        whole,
         _select,
         [{"values": values, "offsets": offsets, "rows": r} for r in rows],
         mistakes=[
@@ -99,6 +119,14 @@ def check_select(answer: Callable[[Tensor, Tensor, Tensor], Bags]) -> None:
                 lambda v, o, r: _select(v, o, torch.tensor([*dict.fromkeys(r.tolist())])),
                 "a row asked for twice comes twice.",
             ),
+            Mistake(
+                lambda v, o, r: _bags([bag.sort().values for bag in _cut(v, o, r)]),
+                "the ids within a bag changed places; they stay as they are.",
+            ),
+            Mistake(
+                lambda v, o, r: _bags([torch.tensor(sorted({*b.tolist()})) for b in _cut(v, o, r)]),
+                "an id that a bag holds twice came once; a bag is no set.",
+            ),
         ],
         otherwise="write the wanted bags as a list of lists first, then put them end to end.",
         learnt="Every batch of bags is made like this: ids move, and offsets are counted anew.",
@@ -111,6 +139,11 @@ def _fewest(n_few: int, above_few: float, n_many: int, above_many: float) -> flo
     surplus = n_many * above_many - n_few * above_few  # of stars above the mean
     if surplus <= 0:
         return math.inf
+    return _formula(n_few, above_few, n_many, above_many)
+
+
+def _formula(n_few: int, above_few: float, n_many: int, above_many: float) -> int:
+    surplus = n_many * above_many - n_few * above_few
     return math.ceil(n_few * n_many * (above_few - above_many) / surplus)
 
 
@@ -118,18 +151,18 @@ def check_imaginary(answer: Callable[[int, float, int, float], float]) -> None:
     """Exercise 3: the fewest imaginary ratings that put the often rated movie in front."""
     keys = ("n_few", "above_few", "n_many", "above_many")
     movies = (
-        (1, 1.5, 100, 0.9), (2, 1.5, 4, 1.0), (40, 1.2, 53, 0.95), (1, 0.5, 10, 0.9),
-        (3, 1.5, 4, 1.0), (2, 1.0, 4, 0.5), (1, 0.5, 30, -0.2),
+        (1, 1.5, 100, 0.9), (2, 1.5, 4, 1.0), (1, 2.0, 10, 1.0), (40, 1.2, 53, 0.95),
+        (40, 0.5, 53, 0.9), (3, 1.5, 4, 1.0), (2, 1.0, 4, 0.5), (1, 0.5, 30, -0.2),
+        (2, -0.5, 40, -0.25),
     )  # fmt: skip
     expect(
         answer,
         _fewest,
         [dict(zip(keys, movie, strict=True)) for movie in movies],
         mistakes=[
-            Mistake(
-                lambda *m: 1 if _fewest(*m) == 0 else -1,
-                "the often rated movie is in front without any imaginary rating: 0.",
-            ),
+            Mistake(lambda *m: 1 if _fewest(*m) == 0 else -1, FRONT),
+            Mistake(lambda *m: math.inf if _fewest(*m) == 0 else -1, FRONT),
+            Mistake(lambda *m: _formula(*m) if _fewest(*m) == 0 else -1, FRONT),
             Mistake(
                 lambda *m: _fewest(*m) + 1,
                 "one too many: as soon as both are equal, the often rated movie counts as in "
@@ -150,7 +183,14 @@ def check_imaginary(answer: Callable[[int, float, int, float], float]) -> None:
 
 def check_paradox(answer: Callable[[], list[Rating]]) -> None:
     """Exercise 4: A has the far higher mean, yet everybody who rated both prefers B."""
-    ratings = [(str(u), str(i), float(s)) for u, i, s in call(answer, {})]
+    found = call(answer, {})
+    try:
+        ratings = [(str(u), str(i), float(s)) for u, i, s in found]
+    except (TypeError, ValueError):
+        raise NotRight(
+            "A list of (user, movie, stars) was expected, three things for each rating.\n"
+            f"  got        {shown(found)}"
+        ) from None
     stars = {(user, item): s for user, item, s in ratings}
     both = [u for u in dict.fromkeys(u for u, _, _ in ratings) if {(u, "A"), (u, "B")} <= {*stars}]
     means = {i: np.mean([s for _, item, s in ratings if item == i] or [np.nan]) for i in "AB"}
@@ -220,7 +260,7 @@ def check_mean_so_far(answer: Callable[[Tensor, Tensor, Tensor, float], Any]) ->
     expect(
         answer,
         _so_far,
-        [dict(zip(keys, c, strict=True)) for c in (short, (user, rating, time, 3.5), real)],
+        [dict(zip(keys, c, strict=True)) for c in (short, (user, rating, time, 2.5), real)],
         mistakes=[
             Mistake(
                 lambda *c: _so_far(*c, order="file and own"),

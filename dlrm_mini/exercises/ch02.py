@@ -242,12 +242,12 @@ def check_turned(answer: Callable[[Tensor, Tensor, int], Pair]) -> None:
 def check_tastes(answer: Callable[[int], Any]) -> None:
     """Exercise 6: vectors of length 2 and movie biases, user i likes movie i and no other."""
     lines = []
-    for n in (1, 3, 10, 100):
+    for n in (1, 2, 3, 10, 100, 1000):
         case = {"n": n}
         found = call(answer, case)
         if not isinstance(found, tuple | list) or len(found) != 3:
             raise NotRight("my_tastes returns three things: P (n, 2), Q (n, 2) and b (n,).")
-        p, q, b = (torch.as_tensor(x).detach().double() for x in found)
+        p, q, b = (checking.tensor(x, name) for x, name in zip(found, "PQb", strict=True))
         if p.shape != (n, 2) or q.shape != (n, 2) or b.shape != (n,):
             shapes = ", ".join(str(tuple(x.shape)) for x in (p, q, b))
             raise NotRight(
@@ -270,10 +270,10 @@ def check_tastes(answer: Callable[[int], Any]) -> None:
             raise NotRight(report(answer, case, shown, f"{wish} zero", place, advice))
         largest = float(p.norm(dim=1).max() * q.norm(dim=1).max())
         lines.append(
-            f"n = {n:>3}: every score at least {float(good.min()):.2g} from zero, "
+            f"n = {n:>4}: every score at least {float(good.min()):.2g} from zero, "
             f"longest user times longest movie {largest:.2g}"
         )
-    print("\n".join(lines[1:]))
+    print("\n".join(lines[2:]))
     right("Two coordinates hold a hundred tastes, at a price: thinner margins or longer vectors.")
 
 
@@ -282,7 +282,7 @@ def _tables(answer: Callable[..., Any], case: dict[str, Any]) -> Pair:
     found = call(answer, case)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise NotRight("Two tables are asked for: return a pair, the users' and the movies'.")
-    first, second = (torch.as_tensor(x).detach().double() for x in found)
+    first, second = (checking.tensor(x, "A table") for x in found)
     return first, second
 
 

@@ -6,7 +6,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown, tensor
 from dlrm_mini.models.factorization_machine import pairwise_fast
 
 FACTS = ("user", "movie", "day")  # of the puzzle
@@ -17,15 +17,18 @@ def check_fm(answer: Callable[[Tensor, float, Tensor, Tensor], Tensor]) -> None:
     """Exercise 1: a factorization machine on rows with any values."""
     generator = torch.Generator().manual_seed(3)
     w, v = _normal(generator, 3), _normal(generator, 3, 2)
-    rows = {
-        "zeros and ones": torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]),
-        "a value of a half": torch.tensor([[1.0, 0.5, 0.0]]),
-        "a negative value": torch.tensor([[-1.0, 2.0, 0.3]]),
-    }
+    rows = [
+        torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]),
+        torch.tensor([[1.0, 0.5, 0.0]]),
+        torch.tensor([[-1.0, 2.0, 0.3]]),
+    ]
     expect(
         answer,
         _machine,
-        [{"x": x.double(), "bias": 3.5, "w": w, "v": v} for x in rows.values()],
+        [
+            {"x": x.double(), "bias": bias, "w": w, "v": v}
+            for x, bias in zip(rows, (3.5, 2.0, 0.0), strict=True)
+        ],
         mistakes=[
             Mistake(
                 lambda x, bias, w, v: bias + x @ w + 0.5 * ((x @ v) ** 2 - x @ v**2).sum(1),
@@ -127,11 +130,7 @@ def check_pairs_between(answer: Callable[[Tensor, Tensor], float]) -> None:
 
 def check_ratings(answer: Callable[[], Tensor]) -> None:
     """Exercise 4: eight ratings of which a factorization machine explains nothing."""
-    found = call(answer, {})
-    try:
-        ratings = torch.as_tensor(found, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise NotRight("Return numbers of shape (2, 2, 2), as a tensor, array or list.") from None
+    ratings = tensor(call(answer, {}), "The answer")
     if ratings.shape != (2, 2, 2) or not bool(torch.isfinite(ratings).all()):
         raise NotRight(
             f"Eight finite numbers of shape (2, 2, 2) are wanted; these are {shown(ratings)}, of "
@@ -139,7 +138,7 @@ def check_ratings(answer: Callable[[], Tensor]) -> None:
         )
     away = ratings - ratings.mean()
     whole = float(away.square().mean())
-    if whole < 1e-12 * max(1.0, float(ratings.abs().max()) ** 2):
+    if whole <= 1e-24 * float(ratings.abs().max()) ** 2:
         raise NotRight(
             "All eight ratings are equal, so saying their mean is no failure: the machine has "
             "learned everything there is. Make them differ."

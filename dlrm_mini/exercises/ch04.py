@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown
+from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown, tensor
 from dlrm_mini.pictures.hidden_units import take_apart
 
 Weights = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -17,10 +17,20 @@ ABOVE = 1.01  # times the lowest worst error of a parabola: what still counts as
 def check_max(answer: Callable[[], Sequence[Any]]) -> None:
     """Exercise 1: the larger of two numbers, exactly, with three hidden units."""
     weights = _weights(call(answer, {}), 2, "my_max")
-    points = [(2, 1), (1, 2), (3, -1), (-1, 3), (-1, -2), (-5, -4), (0, 0), (1e4, -1e4), (7, 7)]
+    points = [
+        (2, 1),
+        (1, 2),
+        (3, -1),
+        (-1, 3),
+        (-1, -2),
+        (-5, -4),
+        (0, 0),
+        (1e4, -1e4),
+        (-1e30, -2e30),
+    ]
     x = torch.tensor(points, dtype=torch.float64)
     got, wanted = _network(x, *weights), x.amax(1)
-    wrong = (got - wanted).abs() > 1e-6 * (1 + x.abs().amax(1))
+    wrong = ~((got - wanted).abs() <= 1e-6 * (1 + x.abs().amax(1)))  # also where it is NaN
     if bool(wrong.any()):
         place = int(wrong.nonzero()[0])
         meaning = "does each of the units do what you had in mind at this point? Try them singly."
@@ -174,7 +184,7 @@ def check_memory(answer: Callable[[Tensor], Sequence[Any]]) -> None:
         found = call(answer, {"table": table})
         if not isinstance(found, tuple | list) or len(found) != 6:
             raise NotRight("Return six things: users, movies, first, bias, second and level.")
-        users, movies = (_floats(part, "a table of vectors") for part in found[:2])
+        users, movies = (tensor(part, "A table of vectors") for part in found[:2])
         shapes = tuple(users.shape), tuple(movies.shape)
         if users.ndim != 2 or shapes != ((n, users.shape[1]), (m, users.shape[1])):
             raise NotRight(
@@ -187,7 +197,8 @@ def check_memory(answer: Callable[[Tensor], Sequence[Any]]) -> None:
         wrong = ~((got - table).abs() <= 1e-6 * (1 + table.abs().max()))
         if bool(wrong.any()):
             u, i = (int(one) for one in wrong.nonzero()[0])
-            below = bool(((got >= 0) | ~wrong).all()) and bool((table[wrong] < 0).all())
+            level = weights[3]  # what is left when no unit fires
+            below = bool((got[wrong] == level).all()) and bool((table[wrong] < level).all())
             meaning = "look at which units fire for this pair, and at what they pass on."
             if below:
                 meaning = "a unit passes no negative number on. Lift the table, lower the level."
@@ -214,19 +225,12 @@ def check_memory(answer: Callable[[Tensor], Sequence[Any]]) -> None:
     )
 
 
-def _floats(value: object, what: str) -> Tensor:
-    try:
-        return torch.as_tensor(value, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise NotRight(f"Of {what}, a {type(value).__name__} makes no tensor.") from None
-
-
 def _weights(found: Any, n_in: int, name: str) -> Weights:
     """What a reader returned as the weights of a network, as float64 and of fitting shapes."""
     if not isinstance(found, tuple | list) or len(found) != 4:
         raise NotRight(f"{name} returns four things: first, bias, second and level.")
     names = ("first", "bias", "second", "level")
-    first, bias, second, level = (_floats(f, n) for f, n in zip(found, names, strict=True))
+    first, bias, second, level = (tensor(f, n) for f, n in zip(found, names, strict=True))
     k = bias.shape[0] if bias.ndim else 0
     wanted = {"first": (n_in, k), "bias": (k,), "second": (k,), "level": ()}
     for name_of, one in zip(names, (first, bias, second, level), strict=True):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
+from dlrm_mini.exercises import checking
 from dlrm_mini.exercises.checking import Mistake, NotRight, call, difference, expect, right, shown
 from dlrm_mini.interactions import dot_interaction, dot_products
 from dlrm_mini.models import dlrm_presets
@@ -173,15 +174,17 @@ def check_narrow(answer: Answer) -> None:
                 f"  pairs add up to {pairs[row]:.8g}, expected {wanted[row]:.8g}\n"
                 f"This usually means: {_why(z[row], e[row], v[row], w[row])}"
             )
-        order = torch.rand(rows, fields, generator=generator).argsort(0)  # each field's rows anew
+        order = torch.rand(rows, fields, generator=generator).argsort(0)
+        order = order[:1]  # one row, of each field's vector from another one
         moved = [torch.take_along_dim(v, order[:, :, None], 0), torch.take_along_dim(w, order, 0)]
         other_z, other = _narrow(answer, *moved)
         if difference(other, torch.take_along_dim(e, order[:, :, None], 0), 1e-9):
             raise NotRight(
-                "A field's vector changed when other fields got other ids.\nThis usually means: "
-                "e_i was made from more than v_i and w_i. A table knows its own ids only."
+                "A field's vector changed when other fields, or other rows, got other ids.\nThis "
+                "usually means: e_i was made from more than v_i and w_i, for example with the "
+                "largest w of the batch. A table knows its own ids only."
             )
-        if difference(torch.cat([z, other_z]), z[:1].expand(2 * rows, -1), 1e-9):
+        if difference(torch.cat([z, other_z]), z[:1].expand(rows + 1, -1), 1e-9):
             raise NotRight(
                 f"z differs between rows.\n  got        {shown(z)}\nThis usually means: z was made "
                 "from the rows' weights. It comes from a bias and is the same for every row."
@@ -250,10 +253,7 @@ def _top(rows: int, tables: int, seed: int, dim: int = 2, units: int = 3) -> dic
 
 def _tensor(value: object, shape: Sequence[int], what: str) -> Tensor:
     """A reader's array or lists as float64, of the right shape."""
-    try:
-        made = torch.as_tensor(value, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise NotRight(f"Of {what}, a {type(value).__name__} makes no tensor.") from None
+    made = checking.tensor(value, what)
     if tuple(made.shape) != tuple(shape):
         raise NotRight(f"{what} have the shape {tuple(made.shape)}; expected {tuple(shape)}.")
     return made
@@ -262,7 +262,8 @@ def _tensor(value: object, shape: Sequence[int], what: str) -> Tensor:
 def _seen(z: Tensor, old: Tensor, new: Tensor) -> str:
     """Which products differ, and what that means."""
     if not bool(torch.isfinite(new).all()):
-        return "z is all zeros here, and something was divided by its length."
+        why = " z is all zeros here." if not bool(z.any()) else ""
+        return f"something was divided by zero, perhaps by a length.{why}"
     with_z = difference(new @ z, old @ z) is not None
     among = difference(dot_products(new[None]), dot_products(old[None])) is not None
     if with_z and among:

@@ -37,6 +37,7 @@ def check_width(answer: Callable[[int, int, int, int], int]) -> None:
         [
             {"rows": 240, "n": 9, "layers": 0, "budget": 7620},
             {"rows": 10, "n": 3, "layers": 1, "budget": 195},
+            {"rows": 10, "n": 3, "layers": 1, "budget": 196},
             {"rows": 240, "n": 9, "layers": 2, "budget": 7620},
             {"rows": 240, "n": 9, "layers": 2, "budget": 200},
             {"rows": 33_762_577, "n": 27, "layers": 2, "budget": 541_000_000},
@@ -54,6 +55,10 @@ def check_width(answer: Callable[[int, int, int, int], int]) -> None:
             Mistake(
                 widest(lambda rows, n, layers, d: rows * d + (n * d) ** 2 + n * d),
                 "one layer was counted, whatever `layers` says.",
+            ),
+            Mistake(
+                lambda rows, n, layers, budget: right_one(rows, n, layers, budget - 1),
+                "a width that costs exactly the budget fits into it.",
             ),
             Mistake(lambda *sizes: right_one(*sizes) + 1, "rounded up, and over the budget."),
         ],

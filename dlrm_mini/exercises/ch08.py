@@ -15,7 +15,6 @@ RATE = 0.1  # learning rate of the streams
 MOST_STEPS, LARGEST = 10, 10.0  # of a stream: its steps, and the size of a gradient's number
 APART, NEAR = 5.0, 2.0  # of the second stream: how much farther, and how near the first number is
 STEPS, ROWS, TOUCHED = 30, 200, 6  # of the training in exercise 5
-
 Pair = tuple[Tensor, Tensor]
 
 
@@ -206,7 +205,8 @@ def check_adagrad(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Pair
                 "which is the sum: (a + b)² is not a² + b².",
             ),
         ],
-        otherwise="of equal ids add up the gradients first; then every row comes once.",
+        otherwise="of equal ids add up the gradients first; then every row comes once, and the "
+        "four lines are right as they were.",
         learnt="Two bugs lay behind one another, and a test whose ids all differ sees neither: "
         "`+=` keeps one of the duplicates, and squares added are not the sum squared.",
     )
@@ -227,18 +227,19 @@ def _series(weights: Tensor, velocity: Tensor, missed: Tensor, lr: float, moment
 def _train(answer: CaughtUp) -> None:
     """Train lazily with the reader's function and densely with torch's SGD, and compare."""
     generator = torch.Generator().manual_seed(8)
-    dense = torch.nn.Parameter(torch.ones(ROWS, 2, dtype=torch.float64))
+    dense = torch.nn.Parameter(torch.ones(ROWS, 2))
     sgd = torch.optim.SGD([dense], lr=RATE, momentum=0.9)
-    w, v = torch.ones_like(dense.detach()), torch.zeros(ROWS, 2, dtype=torch.float64)
+    w, v = torch.ones(ROWS, 2), torch.zeros(ROWS, 2)
     last = torch.zeros(ROWS, dtype=torch.int64)
 
     def catch_up(ids: Tensor, until: int) -> None:
-        pair = answer(w[ids], v[ids], until - last[ids], RATE, 0.9)
-        w[ids], v[ids] = (tensor(one, "A row or a momentum") for one in pair)
+        owing = {"weights": w[ids], "velocity": v[ids], "missed": until - last[ids]}
+        pair = call(answer, {**owing, "lr": RATE, "momentum": 0.9})
+        w[ids], v[ids] = (tensor(one, "A row or a velocity").float() for one in pair)
 
     for step in range(1, STEPS + 1):
         ids = torch.randperm(ROWS, generator=generator)[:TOUCHED]
-        gradient = torch.randn(TOUCHED, 2, generator=generator, dtype=torch.float64)
+        gradient = torch.randn(TOUCHED, 2, generator=generator)
         dense.grad = torch.zeros_like(dense).index_add_(0, ids, gradient)
         sgd.step()
         catch_up(ids, step - 1)

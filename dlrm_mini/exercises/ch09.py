@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, report, right
+from dlrm_mini.exercises.checking import (
+    Mistake,
+    NotRight,
+    as_array,
+    call,
+    expect,
+    report,
+    right,
+    shown,
+    tensor,
+)
 from dlrm_mini.smaller_tables import hash_ids
 
 HEADER = {32: 0, 8: 8, 4: 4}  # bytes of scale and bias beside a row's codes
@@ -61,9 +71,9 @@ def check_four_bits(answer: Callable[[Tensor], Sequence[Any]]) -> None:
     for table in inputs:
         case = {"table": table}
         found, wanted = call(answer, case), _four_bits(table)
-        if found is None or not isinstance(found, tuple | list) or len(found) != 3:
-            raise NotRight(f"Three things are asked for: codes, low and step; got {found!r}.")
-        codes, low, step = (torch.as_tensor(part).detach().double() for part in found)
+        if not isinstance(found, tuple | list) or len(found) != 3:
+            raise NotRight(f"Three things are asked for: codes, low and step; got {shown(found)}.")
+        codes, low, step = (tensor(part, "A part of the answer") for part in found)
         if codes.shape != table.shape or {low.numel(), step.numel()} != {len(table)}:
             meaning = "codes are (N, D), low and step one number a row."
             raise NotRight(report(answer, case, found, wanted, "the shape", meaning))
@@ -99,12 +109,17 @@ def _wrong_bits(table: Tensor, codes: Tensor, low: Tensor, step: Tensor) -> str:
         return "four bits hold 0 to 15; sixteen levels have fifteen steps between them."
     if (codes != codes.round()).any():
         return "a code is a whole number; otherwise it has no place in four bits."
-    if (step > 1.01 * reach / 15 + slack).any():
+    wide = reach > 0  # where numbers are equal, any step will do: their codes are 0
+    if (wide & (step > 1.01 * reach / 15 + slack)).any():
         return "a row's step is wider than its own numbers need: whose smallest and largest is it?"
     error = (back - table).abs()
-    if (error > 0.51 * step + slack).any():
-        if (error <= 1.01 * step + slack).all():
-            return "numbers were cut down to the level below, which may be a whole step away."
+    if (error > 0.51 * step * wide + slack).any():
+        if (wide & (step < 0.98 * reach / 15)).any():
+            return "sixteen levels have fifteen steps between them: the largest number is code 15."
+        if (error <= 1.01 * step * wide + slack).all():
+            return (
+                "numbers were cut down to the level below (or up), which may be a whole step away."
+            )
         return "low + codes * step does not come near the row."
     return ""
 
@@ -121,12 +136,13 @@ def check_numbering(answer: Callable[[Tensor, int], Any]) -> None:
     ]
     for counts, m in inputs:
         case = {"counts": counts, "m": m}
-        numbers = torch.as_tensor(call(answer, case)).reshape(-1).long()
-        if sorted(numbers.tolist()) != list(range(len(counts))):
+        given = tensor(call(answer, case), "The answer").reshape(-1)
+        numbers = given.long()
+        if sorted(given.tolist()) != list(range(len(counts))):
             raise NotRight(
                 f"Numbers must be 0 to {len(counts) - 1}, each once: two ids with one number "
                 f"would be one id.\n  input      counts = {counts.tolist()[:12]}, m = {m}\n"
-                f"  got        {numbers.tolist()[:12]}"
+                f"  got        {given.tolist()[:12]}"
             )
         together = _lookups(counts, numbers % m, m)
         most = counts.sort(descending=True).values[: len(counts) // m].sum()
@@ -171,13 +187,14 @@ def check_kept(answer: Callable[[Mapping[str, Tensor], int, int], Mapping[str, i
         found = call(answer, case)
         best = _best_kept(counts, n_bytes, dim)
         if not isinstance(found, Mapping) or set(found) != set(counts):
-            raise NotRight(f"A dict with {', '.join(counts)} is asked for; got {found!r}.")
-        wrong = [name for name, of in counts.items() if not 0 <= int(found[name]) <= len(of)]
-        kept, row = sum(map(int, found.values())), dim * NUMBER
+            raise NotRight(f"A dict with {', '.join(counts)} is asked for; got {shown(found)}.")
+        found = {name: _whole(one, f"The number for {name}") for name, one in found.items()}
+        wrong = [name for name, of in counts.items() if not 0 <= found[name] <= len(of)]
+        kept, row = sum(found.values()), dim * NUMBER
         need, covered = len(counts) * row + kept * (row + KEY), _covered(counts, found)
         meaning, place = "", f"{covered:,} lookups find a row of their own"
         if wrong:
-            meaning = f"the table {wrong[0]} has only {len(counts[wrong[0]])} ids to keep."
+            meaning = f"the table {wrong[0]} has only {len(counts[wrong[0]])} ids to keep, or 0."
         elif need > n_bytes:
             place = f"{need:,} bytes for {n_bytes:,}"
             meaning = "more rows were kept than there is room for."
@@ -191,7 +208,7 @@ def check_kept(answer: Callable[[Mapping[str, Tensor], int, int], Mapping[str, i
                 meaning = f"{n_bytes - need} bytes are left, and there are ids without a row."
         if meaning:
             place += f"; {_covered(counts, best):,} lookups can find a row of their own"
-            raise NotRight(report(answer, case, dict(found), best, place, meaning))
+            raise NotRight(report(answer, case, found, best, place, meaning))
     share = covered / sum(int(of.sum()) for of in counts.values())
     right(
         f"In the last log {kept} of {sum(map(len, counts.values()))} ids have rows, and they are "
@@ -207,7 +224,7 @@ def _best_kept(counts: Mapping[str, Tensor], n_bytes: int, dim: int) -> dict[str
 
 def _covered(counts: Mapping[str, Tensor], kept: Mapping[str, int]) -> int:
     return sum(
-        int(of.sort(descending=True).values[: int(kept[name])].sum()) for name, of in counts.items()
+        int(of.sort(descending=True).values[: kept[name]].sum()) for name, of in counts.items()
     )
 
 
@@ -216,7 +233,9 @@ def check_moduli(answer: Callable[[int], Iterable[int]]) -> None:
     scores = []
     for n_ids in (10, 1000, 50_000, 1_000_000):
         found = call(answer, {"n_ids": n_ids})
-        moduli = [int(m) for m in found]
+        if not isinstance(found, Iterable) or getattr(found, "ndim", 1) == 0:
+            raise NotRight(f"A list of rows, one number a table, is asked for; got {found!r}.")
+        moduli = [_whole(m, "The rows of a table") for m in found]
         if not moduli or min(moduli) < 1:
             raise NotRight(f"For {n_ids:,} ids you gave {moduli}: a table has at least one row.")
         apart, rows, best = math.lcm(*moduli), sum(moduli), fewest_rows(n_ids)
@@ -241,6 +260,14 @@ def check_moduli(answer: Callable[[int], Iterable[int]]) -> None:
         f"{'; '.join(scores)}. To keep ids apart is cheap. What costs is that a row is shared: "
         f"each of yours is moved by at least {n_ids // max(moduli):,} ids of a million."
     )
+
+
+def _whole(value: object, what: str) -> int:
+    """A whole number of the answer, whatever type it came in."""
+    number = as_array(value)
+    if number is None or number.size != 1 or float(number.item()) % 1 != 0:
+        raise NotRight(f"{what} is {shown(value)}; a whole number was expected.")
+    return int(number.item())
 
 
 def fewest_rows(n_ids: int) -> int:

@@ -122,7 +122,7 @@ def check_master_copy(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         if place := difference(found.float(), wanted.float(), 0.01):
             start, got = case["weight"], found.float()
             summed = start + kept_in_bfloat16(0 * start, updates)
-            meaning = "all updates are to be subtracted, one after the other or at once."
+            meaning = "all updates are to be subtracted, one by one or at once, in float32."
             if not difference(got, kept_in_bfloat16(start, updates), 0.002):
                 meaning = (
                     "each new weight was rounded to bfloat16. Next to 1 its numbers are 0.004 or "

@@ -66,11 +66,13 @@ def check_crossing(answer: Callable[[int, float, float], float]) -> None:
                 "the ring's pieces were left out: its messages have n / P bytes.",
             ),
             Mistake(
-                lambda ranks, alpha, beta: alpha * beta * (ranks - 2) / ranks,
+                lambda ranks, alpha, beta: alpha * beta * (ranks - 2) / ranks or math.nan,
                 "a fraction stands on its head: n (1 - 2 / P) = alpha beta.",
             ),
             Mistake(
-                lambda ranks, alpha, beta: alpha * beta * ranks / (ranks - 1) if ranks > 2 else 0.0,
+                lambda ranks, alpha, beta: (
+                    alpha * beta * ranks / (ranks - 1) if ranks > 2 else math.nan
+                ),
                 "the ring was given P - 1 messages; it goes round twice, once to add and once to "
                 "hand out.",
             ),
@@ -95,6 +97,8 @@ def check_report(answer: Callable[[Tensor, Tensor], Report]) -> None:
     left = torch.tensor([[3.4, 8.2, 12.5]] * 4, dtype=torch.float64)
     turns = torch.tensor([[2.0, 5.0], [1.0, 5.5], [1.5, 4.0]], dtype=torch.float64)
     uneven = torch.tensor([[3.0, 6.0], [3.5, 7.0], [3.0, 6.5]], dtype=torch.float64)
+    # rank 0 comes last in two of three, by a hair; still it waits longer than rank 1 in all
+    hair = torch.tensor([[2.0, 5.0, 7.0], [1.9, 4.9, 9.0], [1.0, 4.0, 8.0]], dtype=torch.float64)
     alone = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     expect(
         answer,
@@ -102,6 +106,7 @@ def check_report(answer: Callable[[Tensor, Tensor], Report]) -> None:
         [
             {"entered": entered, "left": left},
             {"entered": turns, "left": uneven},
+            {"entered": hair, "left": hair.amax(0) + torch.tensor([[0.5], [1.0], [0.5]])},
             {"entered": alone, "left": alone + 0.5},
         ],
         mistakes=[
@@ -133,6 +138,21 @@ def check_report(answer: Callable[[Tensor, Tensor], Report]) -> None:
                     "rank": int((entered.amax(0) - entered).sum(1).argmax()),
                 },
                 "that rank waits most; the others wait for the one that waits least.",
+            ),
+            *(
+                Mistake(
+                    lambda entered, left, last=last: {
+                        **_report(entered, left, entered.amax(0)),
+                        "rank": int(last(entered)),
+                    },
+                    "that rank comes last in some collective, maybe by a hair; sum each rank's "
+                    "waiting over all of them, and name the one that waits least.",
+                )
+                for last in (
+                    lambda entered: entered.argmax(0).mode().values,
+                    lambda entered: entered[:, 0].argmax(),
+                    lambda entered: entered[:, -1].argmax(),
+                )
             ),
         ],
         otherwise="cut every span at entered.amax(dim=0): waiting before, talk behind.",
@@ -196,7 +216,7 @@ def _cut(answer: Callable[..., Any], case: dict[str, Any]) -> list[int]:
     try:
         numbers = [int(number) for number in found]
         whole = all(float(n) == m for n, m in zip(found, numbers, strict=True))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or sum(numbers) != count or min(numbers) < 1:
         raise NotRight(

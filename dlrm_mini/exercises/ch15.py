@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from dlrm_mini.errors import UserError
-from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right, shown, tensor
+from dlrm_mini.exercises.checking import (
+    Mistake,
+    NotRight,
+    call,
+    difference,
+    expect,
+    right,
+    shown,
+    tensor,
+)
 from dlrm_mini.parallel.communicator import Communicator
 from dlrm_mini.parallel.simulated import SimulatedCluster
 
@@ -93,13 +102,25 @@ def check_training(answer: Callable[..., int]) -> None:
         """Each rank's answer, on simulated ranks that name who waits in vain."""
 
         def train(comm: Communicator) -> int:
-            own = iter(losses[comm.rank])
+            made: list[float] = []
 
             def step() -> float:
+                if len(made) == most:
+                    raise NotRight(
+                        f"Rank {comm.rank} begins step {most + 1}, and `most` is {most}: by then "
+                        "all stop, whether the loss is low or not."
+                    )
                 comm.all_reduce(torch.ones(1))  # the gradients
-                return next(own)
+                made.append(losses[comm.rank][len(made)])
+                return made[-1]
 
-            return answer(comm, step, enough, most)
+            found = answer(comm, step, enough, most)
+            if difference(found, len(made)):
+                raise NotRight(
+                    f"Rank {comm.rank} made {len(made)} steps and returned {shown(found)}. Leave "
+                    "the loop with the step that decides, and return how many were made."
+                )
+            return int(found)
 
         with torch.no_grad():  # no gradient is asked for
             return SimulatedCluster(len(losses)).run(train)
@@ -120,6 +141,11 @@ def check_training(answer: Callable[..., int]) -> None:
             {"losses": [[0.5, 0.4, 0.3, 0.2, 0.1]] * 3, "enough": 0.25, "most": 5},
             {"losses": [[0.7, 0.6], [0.1, 0.1], [0.7, 0.7]], "enough": 0.3, "most": 2},
             {"losses": [[0.8, 0.3, 0.2]], "enough": 0.5, "most": 3},
+            {
+                "losses": [[1.0, 0.75, 0.625, 0.25], [1.0, 0.25, 0.25, 0.25]],  # a mean of 0.5
+                "enough": 0.5,
+                "most": 4,
+            },
         ],
         mistakes=[
             Mistake(
@@ -137,6 +163,12 @@ def check_training(answer: Callable[..., int]) -> None:
             Mistake(
                 lambda losses, enough, most: _steps(losses, enough, most, lambda all_: all_[0]),
                 "rank 0 decides for all; asked is for the mean of all ranks' losses.",
+            ),
+            Mistake(
+                lambda losses, enough, most: _steps(
+                    losses, math.nextafter(enough, 0), most, np.mean
+                ),
+                "a mean of exactly `enough` is enough: at most, so <= and not <.",
             ),
             Mistake(
                 lambda losses, enough, most: [most] * len(losses),
@@ -206,6 +238,7 @@ def check_rectangle(answer: Callable[[list[Piece], Range, Range], Tensor]) -> No
 
     by_rows = [((0, 3), (0, 4)), ((3, 6), (0, 4)), ((6, 8), (0, 4))]
     by_columns = [((0, 8), (0, 2)), ((0, 8), (2, 3)), ((0, 8), (3, 4))]
+    grid = [((4, 8), (0, 3)), ((0, 4), (3, 4)), ((0, 4), (0, 3)), ((4, 8), (3, 4))]  # any order
     expect(
         reading,
         lambda pieces, rows, columns: {
@@ -216,6 +249,7 @@ def check_rectangle(answer: Callable[[list[Piece], Range, Range], Tensor]) -> No
             {"pieces": by_rows, "rows": (2, 5), "columns": (1, 3)},
             {"pieces": by_columns, "rows": (4, 8), "columns": (0, 4)},
             {"pieces": by_rows, "rows": (6, 8), "columns": (0, 4)},
+            {"pieces": grid, "rows": (2, 7), "columns": (1, 4)},
             {"pieces": [*by_rows, ((8, 8), (0, 4))], "rows": (0, 8), "columns": (3, 4)},
             {"pieces": by_rows, "rows": (8, 8), "columns": (0, 4)},
         ],
@@ -240,8 +274,9 @@ def check_rectangle(answer: Callable[[list[Piece], Range, Range], Tensor]) -> No
                 "pieces that share anything were read whole. Ask each for the shared part only.",
             ),
         ],
-        otherwise="row 3 and column 1 of the table hold 31. Say the shared range as the piece "
-        "counts it when reading, and as the wanted rectangle counts it when writing.",
+        otherwise="each wanted number is to be read once. Row 3 and column 1 hold 31: say the "
+        "shared range as the piece counts it when reading, and as the wanted rectangle counts it "
+        "when writing.",
         learnt="Two plans need not know of each other: rectangles share rectangles, and nobody "
         "reads a number twice.",
     )

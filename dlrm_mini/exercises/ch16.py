@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ from dlrm_mini.exercises.checking import Mistake, NotRight, call, expect, right
 Answer = Callable[..., Any]
 Values = Sequence[float]
 Floats = NDArray[np.float64]
-FORM = {"claim": str, "prediction": float, "line": float, "seeds": int, "between": str}
+FORM: dict[str, Any] = {
+    "claim": str,
+    "prediction": Real,
+    "line": Real,
+    "seeds": Integral,
+    "between": str,
+}
+EXPECTED: dict[Any, str] = {str: "text", Real: "a number", Integral: "a whole number"}
 
 
 def check_scatter(answer: Answer) -> None:
@@ -105,8 +113,8 @@ def check_paired(answer: Answer) -> None:
                 "divided by n where n - 1 belongs (ddof=1).",
             ),
         ],
-        otherwise="subtract row by row; then the mean, and the standard deviation over the root of "
-        "the number of rows.",
+        otherwise="subtract row by row, one less other; then the mean, and the standard deviation "
+        "over the root of the number of rows.",
         tolerance=1e-7,
         learnt=f"On the second input the paired error is {times:.0f} times smaller than that of "
         "two separate samples: what makes a row hard for both models cancels.",
@@ -202,11 +210,10 @@ def check_commitment(answer: Answer) -> None:
     for key, kind in FORM.items():
         if key not in given:
             raise NotRight(f"{key!r} is missing. The commitment names {', '.join(FORM)}.")
-        number = kind is float and isinstance(given[key], int)
-        if isinstance(given[key], bool) or not (number or isinstance(given[key], kind)):
-            raise NotRight(
-                f"{key!r} is {given[key]!r}; expected {'a number' if kind is not str else 'text'}."
-            )
+        value = given[key].item() if getattr(given[key], "ndim", 1) == 0 else given[key]
+        right_kind = isinstance(value, kind) and not isinstance(value, bool)
+        if not right_kind or (kind is Real and not math.isfinite(value)):
+            raise NotRight(f"{key!r} is {given[key]!r}; expected {EXPECTED[kind]}.")
     if given["claim"] not in CLAIMS:
         raise NotRight(f"there is no claim {given['claim']!r}; the ledger has {', '.join(CLAIMS)}.")
     if given["seeds"] < 3:

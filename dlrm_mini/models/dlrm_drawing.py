@@ -244,7 +244,7 @@ def _triangle(brush: _Brush, config: DLRMConfig) -> None:
                 brush.rectangle(x, y, size, size, "#F2F2F2")
     brush.arrow((52.8, MIDDLE), (55.8, MIDDLE))
     pairs = config.top_input - config.dim
-    brush.heading(63.5, "dot interaction", "#A06E00")
+    brush.heading(63.5, "dot interaction", style.DARK_ORANGE)
     formula = f"{n} · {n + 1 if own else n - 1} / 2 = {pairs:,}"
     brush.text(63.5, top - 14 - 3.9, f"each pair once:\n{formula} products")
 
@@ -264,7 +264,7 @@ def _top(brush: _Brush, config: DLRMConfig) -> None:
     brush.rectangle(x[0] - 0.6, low, 1.2, split - low, rest)
     brush.rectangle(x[0] - 0.6, split, 1.2, high - split, DENSE)
     count = config.parameters()["top MLP"]
-    brush.heading(83, "top MLP", "#9A4A77")
+    brush.heading(83, "top MLP", style.MID_PURPLE)
     brush.text(83, low - 2.2, _many(count, "parameter"), 8)
 
 

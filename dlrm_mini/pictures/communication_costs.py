@@ -23,7 +23,7 @@ from dlrm_mini.pictures.timeline import draw_timeline
 
 Floats = NDArray[np.float64]
 Breakdown = Mapping[str, float]
-PALE, DARK = "#E9C9DA", "#7A3B5E"  # of communication's purple
+PALE, DARK = style.PALE_PURPLE, style.DARK_PURPLE  # of communication's purple
 OPERATION_COLOURS: dict[Operation, str] = {
     "all_to_all": style.COMMUNICATION, "all_reduce": DARK, "all_gather": PALE,
 }  # fmt: skip

@@ -1,13 +1,14 @@
-"""The course as one picture: columns of questions that all end in the verdicts."""
+"""The course as one picture: a line with seventeen stations, a question at each."""
 
 import textwrap
-from collections.abc import Collection
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
+from matplotlib.path import Path
 
 from dlrm_mini import style
+from dlrm_mini.pictures.course_glyphs import GLYPHS
 
 # Part -> its chapters: number, title, the question it answers.
 PARTS: dict[str, list[tuple[str, str, str]]] = {
@@ -38,77 +39,88 @@ PARTS: dict[str, list[tuple[str, str, str]]] = {
         ("15", "For real", "Does the model predict the machine?"),
     ],
 }
-LAST = ("16", "Verdicts", "Every claim of the literature, read out: which still stand?")
+LAST = ("16", "Verdicts", "Which sentences still stand, and when?")
 COLOURS = (style.BLUE, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
-_WIDTH, _HEIGHT, _STEP = 2.32, 0.86, 2.68
+_STEP, _DOWN, _RADIUS = 3.86, 1.22, 0.44  # between columns and stations; of a station
+_BOTTOM = -3 * _DOWN  # the lowest station of the longest column
 
 
-def course_map(written: Collection[str]) -> Figure:
-    """All chapters in reading order, column by column; those not written yet are outlined.
-
-    Args:
-        written: numbers of the chapters that exist, such as {"00", "01"}.
-    """
-    picture = Figure(figsize=(11.5, 5.2), layout="constrained")
+def course_map() -> Figure:
+    """All chapters along one line in the order they are read, part by part."""
+    picture = Figure(figsize=(15.0, 5.9), layout="constrained")
     axes = picture.subplots()
-    for column, (part, chapters) in enumerate(PARTS.items()):
-        colour, x = COLOURS[column], column * _STEP
-        axes.text(x, 0.72, part, fontsize=14, fontweight="bold", color=colour)
-        for row, (number, title, question) in enumerate(chapters):
-            corner = (x, -row * 1.08)
-            _box(axes, corner, _WIDTH, colour, number in written, (number, title, question))
-    width = (len(PARTS) - 1) * _STEP + _WIDTH
-    _box(axes, (0, -4.5), width, style.INK, LAST[0] in written, LAST)
-    _nest(axes, 0.0, -2.98, _STEP + _WIDTH)
-    axes.set(xlim=(-0.1, width + 0.1), ylim=(-5.2, 1.1))
+    columns = list(PARTS.items())
+    for column, (part, chapters) in enumerate(columns):
+        x, colour = column * _STEP, COLOURS[column]
+        low = -(len(chapters) - 1) * _DOWN
+        axes.plot([x, x], [0, low], color=colour, linewidth=7, alpha=0.35, zorder=1,
+                  solid_capstyle="round")  # fmt: skip
+        numeral, _, name = part.partition("  ")
+        axes.text(x - _RADIUS, 0.78, f"{numeral}   {name}", fontsize=17, fontweight="bold",
+                  color=style.INK)  # fmt: skip
+        axes.plot([x - _RADIUS, x + 2.45], [0.68, 0.68], color=colour, linewidth=3)
+        if column + 1 < len(columns):
+            _onwards(axes, (x, low), x + _STEP)
+        for row, chapter in enumerate(chapters):
+            _station(axes, (x, -row * _DOWN), colour, chapter)
+    end = ((len(columns) - 1) * _STEP, _BOTTOM)
+    _last(axes, end)
+    _nest(axes, -_RADIUS, _BOTTOM - 0.42)
+    axes.set(xlim=(-0.6, end[0] + 2.75), ylim=(_BOTTOM - 1.72, 1.2), aspect="equal")
     axes.set_axis_off()
-    axes.set_title("Seventeen chapters, one question each (outlined: still to be written)")
+    axes.set_title("Seventeen chapters, one question each", fontsize=15)
     return picture
 
 
-def _box(
-    axes: Axes,
-    corner: tuple[float, float],
-    width: float,
-    colour: str,
-    filled: bool,
-    words: tuple[str, str, str],
+def _station(
+    axes: Axes, at: tuple[float, float], colour: str, chapter: tuple[str, str, str]
 ) -> None:
-    x, y = corner
-    face = colour if filled else "white"
-    # White on the palette's lighter colours would be too faint to read.
-    ink = "white" if filled and colour in (style.BLUE, style.GREEN, style.INK) else style.INK
-    rounded = "round,pad=0.02,rounding_size=0.1"
+    number, title, question = chapter
+    x, y = at
     axes.add_patch(
-        FancyBboxPatch(
-            (x, y - _HEIGHT + 0.28), width, _HEIGHT, rounded, facecolor=face, edgecolor=colour,
-            linewidth=1.6,
-        )
+        Circle(at, _RADIUS, facecolor="white", edgecolor=colour, linewidth=2.6, zorder=2)
+    )
+    GLYPHS[number](axes, x, y, colour)
+    axes.text(x + 0.58, y + 0.22, f"{number}  {title}", fontsize=10, fontweight="bold",
+              color=style.INK, va="center")  # fmt: skip
+    axes.text(x + 0.58, y + 0.06, textwrap.fill(question, 23), fontsize=10, color=style.INK,
+              va="top", linespacing=1.15)  # fmt: skip
+
+
+def _onwards(axes: Axes, end: tuple[float, float], beyond: float) -> None:
+    """From the last station of a column to the first one of the next."""
+    x, low = end
+    bend, gutter = low - 0.72, beyond - 0.66
+    points = [
+        (x, low - _RADIUS), (x, bend), (x + 0.3, bend), (gutter - 0.3, bend), (gutter, bend),
+        (gutter, bend + 0.3), (gutter, -0.3), (gutter, 0), (beyond - _RADIUS, 0),
+    ]  # fmt: skip
+    codes = [Path.MOVETO, Path.CURVE3, Path.CURVE3, Path.LINETO, Path.CURVE3, Path.CURVE3,
+             Path.LINETO, Path.CURVE3, Path.CURVE3]  # fmt: skip
+    axes.add_patch(
+        PathPatch(Path(points, codes), facecolor="none", edgecolor="#BBBBBB", linewidth=2.2,
+                  zorder=0)
     )  # fmt: skip
-    number, title, question = words
-    axes.text(x + 0.08, y + 0.09, f"{number}  {title}", fontsize=8.8, fontweight="bold", color=ink,
-              va="center")  # fmt: skip
-    body = textwrap.fill(question, round(width * 12.2))
-    axes.text(x + 0.08, y - 0.28, body, fontsize=9, color=ink, va="center", linespacing=1.1)
 
 
-def _nest(axes: Axes, x: float, top: float, width: float) -> None:
+def _last(axes: Axes, end: tuple[float, float]) -> None:
+    """Chapter 16, where the line arrives."""
+    x, y = end[0], end[1] - 1.2
+    axes.plot([x, x], [end[1] - _RADIUS, y], color="#BBBBBB", linewidth=2.2, zorder=0)
+    _station(axes, (x, y), style.INK, LAST)
+
+
+def _nest(axes: Axes, left: float, top: float) -> None:
     """Each model is recovered inside the next: three boxes, one in the other."""
-    rounded = "round,pad=0.02,rounding_size=0.08"
+    rounded = "round,pad=0.02,rounding_size=0.1"
     names = (("DLRM", style.GREEN), ("FM", style.SKY), ("MF", style.BLUE))
     for depth, (name, colour) in enumerate(names):
-        left, inset = x + 0.84 * depth, 0.1 * depth
+        x, inset = left + 0.95 * depth, 0.12 * depth
+        corner, size = (x, top - 1.1 + inset), (2.75 - 0.95 * depth - inset, 1.0 - 2 * inset)
         axes.add_patch(
-            FancyBboxPatch(
-                (left, top - 0.92 + inset),
-                2.5 - 0.84 * depth - inset,
-                0.92 - 2 * inset,
-                rounded,
-                facecolor="white",
-                edgecolor=colour,
-                linewidth=1.6,
-            )
-        )
-        axes.text(left + 0.1, top - 0.46, name, fontsize=11, fontweight="bold", va="center")
-    words = "each model is recovered\ninside the next one,\nby copying its weights"
-    axes.text(x + width - 2.35, top - 0.46, words, fontsize=9.5, style="italic", va="center")
+            FancyBboxPatch(corner, *size, rounded, facecolor="white", edgecolor=colour,
+                           linewidth=2.2)
+        )  # fmt: skip
+        axes.text(x + 0.14, top - 0.6, name, fontsize=13, fontweight="bold", va="center")
+    words = "each model is recovered inside\nthe next, by copying its weights"
+    axes.text(left + 3.0, top - 0.6, words, fontsize=11.5, style="italic", va="center")

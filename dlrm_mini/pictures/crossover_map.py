@@ -119,7 +119,7 @@ def _between(values: Floats, at: Floats, wanted: Floats) -> Floats:
 @lru_cache(maxsize=1)
 def _sea_and_land() -> Colormap:
     """Blue below the coast, the deeper the darker; sand and then purple above it."""
-    sea = LinearSegmentedColormap.from_list("sea", ("#08366B", style.BLUE, "#BFE3F5"))
-    land = LinearSegmentedColormap.from_list("land", ("#F4E9C8", style.COMMUNICATION, "#4A1F3A"))
+    sea = LinearSegmentedColormap.from_list("sea", style.SEA)
+    land = LinearSegmentedColormap.from_list("land", style.LAND)
     steps = np.linspace(0, 1, 128)
     return ListedColormap(np.concatenate([sea(steps), land(steps)]))

@@ -27,7 +27,7 @@ KINDS = {
     "reduce_scatter": style.GREEN, "broadcast": style.SKY,
 }  # fmt: skip
 BETWEEN = "between the parts"
-SHADES = {**COLOURS, WAITING: "#D8D8D8", BETWEEN: "#F0E9D8"}
+SHADES = {**COLOURS, WAITING: "#D8D8D8", BETWEEN: style.PALE_SAND}
 
 
 def measured_step(events: Sequence[Event], *, title: str, hardware: str) -> Figure:

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dlrm_mini import style
+
 Floats = NDArray[np.float64]
 ASPECT = 1.27  # width over height of a panel
 
@@ -52,7 +54,7 @@ def kept(original: Floats, ways: Mapping[str, tuple[Floats, int]]) -> Figure:
     for axes, (words, (table, n_bytes)) in zip(
         picture.subplots(2, 3).flat, panels.items(), strict=True
     ):
-        axes.imshow(table, cmap="magma", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.imshow(table, cmap=style.GLOW, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_title(words)
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel(f"{n_bytes:,} bytes", fontsize=10)

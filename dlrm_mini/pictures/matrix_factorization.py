@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from dlrm_mini import plots, style
@@ -103,7 +105,8 @@ def factor_map(points: Floats, labels: Mapping[int, str], *, xlabel: str, ylabel
     """
     picture = Figure(figsize=(10.5, 7), constrained_layout=False)  # labels need final places
     axes = picture.add_axes((0.09, 0.08, 0.89, 0.86))
-    axes.scatter(points[:, 0], points[:, 1], s=14, color=style.SKY, alpha=0.65)
+    axes.scatter(points[:, 0], points[:, 1], s=16, color=style.SKY, alpha=0.5,
+                 linewidths=0)  # fmt: skip
     taken: list[tuple[float, float, float, float]] = []
     low, high = points.min(0), points.max(0)
     margin = (high - low) * np.array([0.10, 0.03])
@@ -111,8 +114,9 @@ def factor_map(points: Floats, labels: Mapping[int, str], *, xlabel: str, ylabel
         xlim=(low[0] - margin[0], high[0] + margin[0]),
         ylim=(low[1] - margin[1], high[1] + margin[1]),
     )
+    renderer = FigureCanvasAgg(picture).get_renderer()  # type: ignore[no-untyped-call]
     for row, title in labels.items():
-        _label(axes, points[row], shorten(title, 40), taken)
+        _label(axes, renderer, points[row], shorten(title, 34), taken)
     axes.axhline(0, color=style.GREY, linewidth=0.6)
     axes.axvline(0, color=style.GREY, linewidth=0.6)
     axes.set(title="Two directions of taste, learned from stars alone", xlabel=xlabel,
@@ -122,26 +126,35 @@ def factor_map(points: Floats, labels: Mapping[int, str], *, xlabel: str, ylabel
 
 
 def _label(
-    axes: Axes, point: Floats, title: str, taken: list[tuple[float, float, float, float]]
+    axes: Axes,
+    renderer: RendererAgg,
+    point: Floats,
+    title: str,
+    taken: list[tuple[float, float, float, float]],
 ) -> None:
     """Write a title beside its point at the first of eight places where it covers no other."""
-    width, height = 6.1 * len(title) + 4, 13.0  # pixels, near enough for this font
     x, y = axes.transData.transform((point[0], point[1]))
-    frame = axes.bbox
-    places = [(6, 0), (-6 - width, 0), (-width / 2, 10), (-width / 2, -10), (6, 10), (6, -10),
-              (-6 - width, 10), (-6 - width, -10)]  # fmt: skip
+    dot = (x - 3, y - 3, x + 3, y + 3)
+    if any(_overlap(dot, other) for other in taken):
+        return
+    text = axes.annotate(title, (point[0], point[1]), xytext=(0, 0), fontsize=9,
+                         textcoords="offset points", va="center", color=style.INK)  # fmt: skip
+    width, height = text.get_window_extent(renderer).width, 13.0
+    places = [(6, 0), (-6 - width, 0), (-width / 2, 11), (-width / 2, -11), (6, 9), (6, -9),
+              (-6 - width, 9), (-6 - width, -9)]  # fmt: skip
     for dx, dy in places:
-        box = (x + dx, y + dy - height / 2, x + dx + width, y + dy + height / 2)
-        inside = frame.x0 < box[0] and box[2] < frame.x1
+        box = (x + dx - 2, y + dy - height / 2, x + dx + width + 2, y + dy + height / 2)
+        inside = axes.bbox.x0 < box[0] and box[2] < axes.bbox.x1
         if inside and not any(_overlap(box, other) for other in taken):
-            taken.append(box)
+            taken += [box, dot]
             break
     else:
+        text.remove()
         return
     scale = 72 / axes.figure.dpi
-    axes.plot([point[0]], [point[1]], "o", color=style.BLUE, markersize=5)
-    axes.annotate(title, (point[0], point[1]), xytext=(dx * scale, dy * scale), fontsize=8.5,
-                  textcoords="offset points", va="center", color=style.INK)  # fmt: skip
+    text.set_position((dx * scale, dy * scale))
+    text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    axes.plot([point[0]], [point[1]], "o", color=style.BLUE, markersize=6)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

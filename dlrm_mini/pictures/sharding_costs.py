@@ -156,7 +156,7 @@ def by_hand(yours: Hand, planner: Hand, limit: float, words: str) -> Figure:
         ("sent in a step", yours.sent / 1e6, planner.sent / 1e6),
     )
     for place, (label, mine, its) in enumerate(kinds):
-        axes = picture.add_axes((0.055 + 0.325 * place, 0.15, 0.27, 0.63))
+        axes = picture.add_axes((0.07 + 0.325 * place, 0.15, 0.255, 0.63))
         memory, ranks = place == 0, np.arange(len(mine))
         bars = axes.bar(ranks, mine, 0.7, color=RANKS[: len(mine)])
         axes.hlines(its, ranks - 0.42, ranks + 0.42, color=style.INK, linewidth=2, alpha=0.45)

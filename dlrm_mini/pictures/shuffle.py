@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
 
 from dlrm_mini import style
 from dlrm_mini.errors import UserError
@@ -171,25 +172,30 @@ class _Scene:
                   va="center", fontsize=max(0.62 * scale, 7.5))  # fmt: skip
         x = left + (card - len(columns)) / 2 + 0.3
         y = top + (high - len(rows)) / 2
-        for row, s in enumerate(rows):
-            axes.add_patch(Circle((x - 0.5, y + row + 0.5), 0.2, linewidth=0,
-                                  facecolor=style.PALETTE[self.homes[s]]))  # fmt: skip
-            for column, t in enumerate(columns):
-                self._block(axes, x + column, y + row, 1.0, t, self.state(s, t, arriving))
+        dots = [
+            Circle((x - 0.5, y + row + 0.5), 0.2, linewidth=0,
+                   facecolor=style.PALETTE[self.homes[s]])
+            for row, s in enumerate(rows)
+        ]  # fmt: skip
+        blocks = [
+            self._block(x + column, y + row, 1.0, t, self.state(s, t, arriving))
+            for row, s in enumerate(rows)
+            for column, t in enumerate(columns)
+        ]
+        _add(axes, dots, 1)
+        _add(axes, blocks, 4)
         for column, t in enumerate(columns):
             axes.text(x + column + 0.5, y - 0.32, f"{t}", ha="center", va="center",
                       color=style.INK, fontsize=max(0.45 * scale, 5.5))  # fmt: skip
 
-    def _block(self, axes: Axes, x: float, y: float, side: float, table: int, state: State) -> None:
+    def _block(self, x: float, y: float, side: float, table: int, state: State) -> Rectangle:
         colour, gap = self._colour(table), 0.07 * side
-        look: dict[str, Any] = {
-            "full": {"facecolor": colour, "edgecolor": "none"},
-            "gone": {"facecolor": _pale(colour, 0.78), "edgecolor": "none"},
+        looks: dict[State, dict[str, Any]] = {
+            "full": {"facecolor": colour, "linewidth": 0},
+            "gone": {"facecolor": _pale(colour, 0.78), "linewidth": 0},
             "awaited": {"facecolor": "white", "edgecolor": _pale(colour, 0.45), "linestyle": ":"},
-        }[state]
-        axes.add_patch(
-            Rectangle((x + gap, y + gap), side - 2 * gap, side - 2 * gap, zorder=4, **look)
-        )
+        }
+        return Rectangle((x + gap, y + gap), side - 2 * gap, side - 2 * gap, **looks[state])
 
     def _message(self, axes: Axes, sender: int, top: float, high: float, scale: float) -> None:
         """What one rank sends at this step: an arrow, and its blocks on it."""
@@ -216,15 +222,24 @@ class _Scene:
             boxstyle="round,pad=0.14,rounding_size=0.2", facecolor="white",
             edgecolor=style.PALETTE[sender], linewidth=1.2, zorder=3,
         ))  # fmt: skip
-        for row in range(rows):
-            for column, t in enumerate(tables):
-                self._block(axes, x + SMALL * column, y + SMALL * row, SMALL, t, "full")
+        blocks = [
+            self._block(x + SMALL * column, y + SMALL * row, SMALL, t, "full")
+            for row in range(rows)
+            for column, t in enumerate(tables)
+        ]
+        _add(axes, blocks, 4)
 
     def _colour(self, table: int) -> Colour:
         """A shade of its rank's colour for each table."""
         rank = self.holders[table]
         place = table - self.holders.index(rank)
         return _pale(style.PALETTE[rank], 0.42 * place / max(self.tables[rank] - 1, 1))
+
+
+def _add(axes: Axes, patches: Sequence[Patch], zorder: float) -> None:
+    """All patches at once: one by one, hundreds of them would take longer than a hand waits."""
+    together = PatchCollection(patches, match_original=True, zorder=zorder)
+    axes.add_collection(together, autolim=False)
 
 
 def _pale(colour: str | Colour, white: float) -> Colour:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dlrm_mini import style
 
 Floats = NDArray[np.float64]
-NIGHT = "#0B1026"
+NIGHT = style.NIGHT
 WAYS = {  # the same colours in every picture of the chapter
     "dense Adam": style.RED,
     "dense SGD": style.ORANGE,
@@ -45,7 +45,7 @@ def sky(counts: NDArray[np.int64], moved: Mapping[str, float]) -> Figure:
     often = counts[rows]
     left.set_facecolor(NIGHT)
     left.scatter(rows % side, rows // side, s=1.5 + 5 * np.log2(often), c=np.log2(often),
-                 cmap="YlOrRd_r", vmin=-4, vmax=6, linewidths=0)  # fmt: skip
+                 cmap=style.STARS, vmin=-4, vmax=6, linewidths=0)  # fmt: skip
     left.set(xlim=(0, side), ylim=(0, side), aspect="equal")
     left.set(xlabel="row, its last three digits", ylabel="row, in thousands")
     left.set_title(f"{len(counts):,} rows; one batch touches {len(rows):,}")

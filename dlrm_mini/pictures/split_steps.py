@@ -185,7 +185,7 @@ def step_and_bytes(
     axes, bars = below.subplots(1, 2, width_ratios=(1.15, 1))
     matrix = np.array(sent(number, homes, rows, dim, mlps))
     top = max(1.0, 1.6 * matrix.max())
-    axes.imshow(matrix, cmap="Purples", vmin=0, vmax=top, aspect="auto")
+    axes.imshow(matrix, cmap=style.BYTES, vmin=0, vmax=top, aspect="auto")
     small = 10.5 if len(rows) < 8 else 6.5
     for r, s in np.argwhere(matrix > 0):
         axes.text(s, r, size(matrix[r, s]), ha="center", va="center", fontsize=small)
@@ -194,7 +194,8 @@ def step_and_bytes(
     axes.set_yticks(range(len(rows)))
     axes.grid(visible=False)
     totals = [np.sum(sent(n, homes, rows, dim, mlps)) for n in range(len(STEPS))]
-    colours = [style.COMMUNICATION if n == number else "#E8D5E0" for n in range(len(STEPS))]
+    faint = style.FAINT_PURPLE
+    colours = [style.COMMUNICATION if n == number else faint for n in range(len(STEPS))]
     bars.barh(range(len(STEPS)), totals, 0.7, color=colours)
     for place, total in enumerate(totals):
         bars.text(

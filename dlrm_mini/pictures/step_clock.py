@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.projections.polar import PolarAxes
 
+from dlrm_mini import style
 from dlrm_mini.pictures.sparse_training import NIGHT
 from dlrm_mini.plots import GROUP_COLOURS
 from dlrm_mini.profiling.parts import GROUPS, PARTS
@@ -18,7 +19,7 @@ from dlrm_mini.profiling.parts import GROUPS, PARTS
 GROUP_OF = {part: group for group, parts in GROUPS.items() for part in parts}
 INNER, STRIP, RINGS = 2.7, 0.8, 5  # radius, width of the strip's ring, rings of operators
 LETTER = 0.105  # how far around a letter is
-PALE = "#E8ECF5"
+PALE = style.PALE_BLUE
 
 
 class Bar(NamedTuple):

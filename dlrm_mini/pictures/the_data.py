@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 # From no ink to all ink: how full a part of a matrix is, in per cent.
-PAPER = LinearSegmentedColormap.from_list("paper", ["white", style.SKY, style.BLUE, "#001E33"], 24)
+PAPER = LinearSegmentedColormap.from_list("paper", style.PAPER_TO_INK, 24)
 _BLOCK = (4, 6)  # cells of the matrix, users x movies, in a drawn point: about a pixel
 _FAR = 1000  # rank at which the fitted line is held against the data
 _USERS_DRAWN, _PLACES = 4, 100  # of the split picture: every 4th user, 100 places in a history

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from dlrm_mini import style
 
-SHADES = ("#0072B2", "#3D93C4", "#6CADD2", "#98C6E0", "#C0DDED")  # of tables in the tower
+SHADES = style.BLUES  # of tables in the tower
 REPLICATED, SPLIT = style.RED, style.PURPLE
 
 

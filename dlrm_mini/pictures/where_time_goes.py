@@ -17,9 +17,9 @@ Where = Literal["outside lower center", "outside upper center"]
 OPERATOR_COLOURS = {  # of the paper's names; what is not here is grey
     "EmbeddingBag": style.BLUE,
     "FC": style.ORANGE,
-    "ReLU": "#F4CF85",
+    "ReLU": style.PALE_ORANGE,
     "BatchMatMul": style.GREEN,
-    "Concat": "#7FCEB9",
+    "Concat": style.PALE_GREEN,
     "Optimizer": style.PURPLE,
 }
 

@@ -81,8 +81,6 @@ class ByHand:
                 options=options,
                 value="rank 0",
                 description=f"{name}: {count(n)} rows, {lookups} id{'s' * (lookups > 1)}",
-                style={"description_width": "175px"},
-                layout={"width": "275px"},
             )
             for name, (n, lookups) in EIGHT.items()
         }

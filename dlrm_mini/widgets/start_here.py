@@ -27,7 +27,7 @@ def waffle(guess: int, filled: float | None = None) -> Figure:
                 Rectangle((x + 0.06, y + 0.06), 0.88, 0.88, fill=False, edgecolor=style.ORANGE,
                           linewidth=2.5)
             )  # fmt: skip
-    truth = "" if filled is None else f", measured {filled:.1f} % (blue)"
+    truth = "" if filled is None else f"\nmeasured: {filled:.1f} % (blue)"
     axes.set(xlim=(0, 10), ylim=(0, 10), aspect="equal")
     axes.set_title(f"Your guess: {guess} % of the matrix (framed){truth}", fontsize=10.5)
     axes.set_axis_off()

@@ -102,14 +102,13 @@ class MatrixBrowser:
 
 def browse_the_matrix(browser: MatrixBrowser) -> Explorer:
     """Choose an order, zoom in, move the window over the matrix."""
-    wide = {"layout": {"width": "330px"}, "continuous_update": False}
     return explore(
         "browse the rating matrix",
         browser.draw,
         order=ipywidgets.Dropdown(options=list(ORDERS.items()), description="order"),
         zoom=ipywidgets.SelectionSlider(options=ZOOMS, value=ZOOMS[-1], description="zoom"),
-        user=ipywidgets.IntSlider(0, 0, browser.shape[0] - 15, description="first user", **wide),
-        movie=ipywidgets.IntSlider(0, 0, browser.shape[1] - 27, description="first movie", **wide),
+        user=ipywidgets.IntSlider(0, 0, browser.shape[0] - 15, description="first user"),
+        movie=ipywidgets.IntSlider(0, 0, browser.shape[1] - 27, description="first movie"),
     )
 
 
@@ -222,9 +221,7 @@ def meet(meeting: Meeting) -> Explorer:
         "a user and a movie meet",
         meeting.draw,
         movie=ipywidgets.Dropdown(options=meeting.options(), value=STAR_WARS, description="movie"),
-        user=ipywidgets.IntSlider(
-            HARSH, 0, meeting.ml.n_users - 1, description="user", layout={"width": "420px"}
-        ),
+        user=ipywidgets.IntSlider(HARSH, 0, meeting.ml.n_users - 1, description="user"),
     )
 
 

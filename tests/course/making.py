@@ -13,6 +13,12 @@ def markdown(source, **tagged):
     return notebook.node({"cell_type": "markdown", "metadata": dict(tagged), "source": source})
 
 
+def questions(number=8):
+    """The cell that ends a chapter."""
+    one = "<details><summary>Why?</summary>\n\nSo.\n</details>"
+    return markdown("\n\n".join(["## Questions", *[one] * number]), tags=["questions"])
+
+
 def code(source, *outputs, tags=()):
     metadata = {"tags": list(tags)} if tags else {}
     if VOLATILE & set(tags):
@@ -33,9 +39,10 @@ def stream(text, name="stdout"):
 
 
 def shown(**data):
-    """A displayed output: `shown(text_plain="1", image_png=...)`."""
+    """A displayed output: `shown(text_plain="1", image_png=...)`; a picture has a description."""
     named = {mime.replace("_", "/", 1): value for mime, value in data.items()}
-    return notebook.node({"output_type": "display_data", "data": named, "metadata": {}})
+    words = {"image/png": {"alt": "A dark bar."}} if "image_png" in data else {}
+    return notebook.node({"output_type": "display_data", "data": named, "metadata": words})
 
 
 def png(level=20, size=(96, 64)):
@@ -60,9 +67,9 @@ def write(folder, name, cells):
 
 
 def commit(folder, name, cells):
-    """Write a chapter with its generated cells, padded to the size that chapter 00 needs."""
+    """Write a chapter with its generated cells and questions, padded to the size of chapter 00."""
     path = write(folder, name, cells)
-    padding = [markdown("More words.") for _ in range(12 - len(cells) - 3)]
-    nb = notebook.node({"cells": [*cells, *padding], "metadata": {}})
+    padding = [markdown("More words.") for _ in range(12 - len(cells) - 4)]
+    nb = notebook.node({"cells": [*cells, *padding, questions()], "metadata": {}})
     generated.refresh(nb, chapters.find(name[:2], path.parent), generated.public_address())
     return write(folder, name, nb.cells)

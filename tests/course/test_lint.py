@@ -4,7 +4,7 @@ import pytest
 
 from dlrm_mini.course import links, lint, notebook
 from dlrm_mini.course.outputs import WIDGET
-from tests.course.making import code, commit, markdown, shown, stream, write
+from tests.course.making import code, commit, markdown, png, shown, stream, write
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def test_a_good_notebook_has_none(problems):
 
 def test_cells_not_run_in_order(problems):
     def skip(nb):
-        nb.cells[-2].execution_count = 7
+        nb.cells[-3].execution_count = 7
 
     def never(nb):
-        nb.cells[-2].execution_count = None
+        nb.cells[-3].execution_count = None
 
     last = [code("1"), *[markdown("x")] * 6, code("2")]
     assert "not run from top to bottom" in problems(*last, change=skip)[0]
@@ -84,7 +84,7 @@ def test_too_few_and_too_many_cells(tmp_path):
     few = commit(tmp_path, "01_data", [markdown("# Data")])
     assert "12 cells, expected 35 to 65" in lint.problems(few)
     many = commit(tmp_path, "01_data", [markdown("# Data")] * 63)
-    assert "66 cells, expected 35 to 65" in lint.problems(many)
+    assert "67 cells, expected 35 to 65" in lint.problems(many)
     assert lint.budget(tmp_path / "notebooks" / "00_x.ipynb").cells == (12, 65)
 
 
@@ -93,7 +93,7 @@ def test_too_few_and_too_many_cells(tmp_path):
     [
         ("[a](02_gone.ipynb)", "02_gone.ipynb, which does not exist"),
         ("![a](../images/gone.png)", "gone.png, which does not exist"),
-        ('<img src="gone.png">', "gone.png, which does not exist"),
+        ('<img alt="a" src="gone.png">', "gone.png, which does not exist"),
         ("[![a](gone.svg)](https://x.org)", "gone.svg, which does not exist"),
         ("[a][b]\n\n[b]: gone.md", "gone.md, which does not exist"),
         ("[a](#no-such)", "#no-such, which has no such heading"),
@@ -177,3 +177,17 @@ def test_generated_cells_missing_twice_moved_or_stale(problems):
     assert "not at its end" in problems(change=move)[0]
     assert "cell 0 (nav-top) is out of date" in problems(change=stale)[-1]
     assert "not the first code cell" in problems(change=late)[-1]
+
+
+def test_a_picture_that_is_not_described(problems):
+    picture = shown(image_png=png())
+    about = ("description", "alternative text")
+
+    def unseen(*cells):
+        return [line for line in problems(*cells) if any(word in line for word in about)]
+
+    assert unseen(markdown("![A map](https://x.org/map.png)"), code("1", picture)) == []
+    picture.metadata = notebook.node({})
+    prose, drawn = unseen(markdown("![](https://x.org/map.png)"), code("1", picture))
+    assert prose == "cell 2 has no alternative text for https://x.org/map.png"
+    assert drawn.startswith("cell 4 has a picture without a description")

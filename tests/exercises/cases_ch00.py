@@ -37,6 +37,25 @@ def by_spread(a, b):
     return "cannot tell" if abs(gap) <= 2 * spread else "B" if gap > 0 else "A"
 
 
+def judged(less=1, times=2):
+    def answer(a, b):
+        if min(len(a), len(b)) < 2:
+            return "cannot tell"
+        gap = np.mean(a) - np.mean(b)
+        error = np.sqrt(np.var(a, ddof=less) / len(a) + np.var(b, ddof=less) / len(b))
+        return "cannot tell" if abs(gap) <= times * error else "B" if gap > 0 else "A"
+
+    return answer
+
+
+def judged_in_float32(a, b):
+    if len(a) * len(b) <= max(len(a), len(b)):
+        return "cannot tell"
+    a, b = torch.tensor(a), torch.tensor(b)
+    gap, error = a.mean() - b.mean(), (a.var() / len(a) + b.var() / len(b)).sqrt()
+    return "B" if gap > 2 * error else "A" if gap < -2 * error else "cannot tell"
+
+
 def one_seed_believed(a, b):
     return by_mean(a, b) if min(len(a), len(b)) < 2 else judged_by_statistics(a, b)
 
@@ -92,6 +111,18 @@ def split_by_item(user, item, share, seed):
     return (~test).nonzero().squeeze(1), test.nonzero().squeeze(1)
 
 
+def split_as_sets(user, item, share, seed):
+    train, test = split_by_loop(user, item, share, seed)
+    return set(train), set(test)
+
+
+def split_as_masks(user, item, share, seed):
+    test = torch.isin(
+        torch.arange(len(user)), torch.tensor(split_by_loop(user, item, share, seed)[1])
+    )
+    return ~test, test
+
+
 def split_losing_rows(user, item, share, seed):
     train, test = split_by_loop(user, item, share, seed)
     return train[1:], test
@@ -103,9 +134,9 @@ RIGHT = {
         factors_by_logarithm,
         lambda g, m: torch.where(g > m, g / m, m / g),
     ],
-    "check_judgement": [judged_by_statistics],
+    "check_judgement": [judged_by_statistics, judged_in_float32, judged()],
     "check_lottery": [chance_by_halves],
-    "check_split": [split_by_loop],
+    "check_split": [split_by_loop, split_as_sets],
 }
 WRONG = {
     "check_percent": [
@@ -116,6 +147,8 @@ WRONG = {
             lambda r, a: 100 * float((r >= a).float().mean()) if len(r) else 0.0,
             "not zero",
         ),
+        Wrong("whole percent", lambda r, a: 100 * int(sum(r >= a)) // len(r), "by hand"),
+        Wrong("always 4", lambda r, a: 100 * (r >= 4).float().mean(), "by hand"),
         Wrong("no ratings", lambda r, a: 100 * sum(r >= a) / len(r.tolist()), "ZeroDivisionError"),
     ],
     "check_factors": [
@@ -128,6 +161,9 @@ WRONG = {
         Wrong("the lower mean", by_mean, "differ more among themselves"),
         Wrong("the best seed", lambda a, b: "A" if min(a) < min(b) else "B", "the luckiest"),
         Wrong("the spread of runs", by_spread, "divide each variance by n"),
+        Wrong("divided by n", judged(less=0), "n - 1"),
+        Wrong("once", judged(times=1), "once its standard error"),
+        Wrong("three times", judged(times=3), "more than twice its standard error"),
         Wrong("one seed", one_seed_believed, "single seed was believed"),
         Wrong("upside down", upside_down, "the lower one is the better"),
         Wrong("never", lambda a, b: "cannot tell", "more than twice its standard error"),
@@ -141,10 +177,21 @@ WRONG = {
     ],
     "check_split": [
         Wrong("row by row", split_by_row, "Deal out pairs"),
-        Wrong("pairs for rows", split_by_pair, "exactly one of the two parts"),
+        Wrong("pairs for rows", split_by_pair, "the numbers of pairs"),
         Wrong("the seed unused", split_by_file, "seed 0 and seed 1"),
         Wrong("no seed", split_without_seed, "two splits for the same seed"),
         Wrong("rows lost", split_losing_rows, "row 0 in neither part"),
+        Wrong("masks", split_as_masks, "a mask was returned"),
+        Wrong("texts", lambda *_: (["a"], ["b"]), "numbers were expected"),
+        Wrong(
+            "rows from 1", lambda *c: [[r + 1 for r in x] for x in split_by_loop(*c)], "rows are 0"
+        ),
+        Wrong("swapped", lambda *c: split_by_loop(*c)[::-1], "changed places"),
+        Wrong(
+            "a quarter",
+            lambda user, item, share, seed: split_by_loop(user, item, 0.25, seed),
+            "the size of the test part",
+        ),
         Wrong("too many rows", split_by_item, "until it has enough rows"),
     ],
 }

@@ -42,6 +42,23 @@ def imaginary_by_search(n1, a1, n2, a2):
     return float("inf")
 
 
+def select_by_cat(values, offsets, rows, kind=torch.int64):
+    bags = [values[offsets[r] : offsets[r + 1]] for r in rows]
+    ends = torch.zeros(len(rows) + 1, dtype=kind)
+    ends[1:] = torch.tensor([len(bag) for bag in bags]).cumsum(0)
+    return torch.cat([values[:0], *bags]), ends
+
+
+def select_sets(values, offsets, rows):
+    bags = [sorted(set(values[offsets[r] : offsets[r + 1]].tolist())) for r in rows]
+    return [one for bag in bags for one in bag], np.cumsum([0, *map(len, bags)])
+
+
+def formula(*movies, rounded=math.ceil):
+    n1, a1, n2, a2 = movies
+    return rounded(n1 * n2 * (a1 - a2) / (n2 * a2 - n1 * a1)) if n2 * a2 > n1 * a1 else math.inf
+
+
 def imaginary_by_formula_only(n1, a1, n2, a2):
     return max(0, math.ceil(n1 * n2 * (a1 - a2) / (n2 * a2 - n1 * a1 + 1e-9)))
 
@@ -89,7 +106,7 @@ def said(*ratings):
 
 RIGHT = {
     "check_bytes": [bytes_by_tensors],
-    "check_select": [select_by_lists],
+    "check_select": [select_by_lists, select_by_cat],
     "check_imaginary": [imaginary_by_search],
     "check_paradox": [
         said(("u", "A", 4), ("u", "B", 5), ("v", "A", 5), *((w, "B", 1) for w in "xyz")),
@@ -125,6 +142,13 @@ WRONG = {
             lambda v, o, r: (select_by_lists(v, o, r)[0], o.diff()[r]),
             "those are lengths",
         ),
+        Wrong("float", lambda *c: select_by_cat(*c, kind=torch.float32), "of int64; this is"),
+        Wrong(
+            "sorted bags",
+            lambda v, o, r: select_by_cat(torch.tensor([3, 4, 5, 2, 2, 16, 16]), o, r),
+            "within a bag",
+        ),
+        Wrong("bags as sets", select_sets, "a bag is no set"),
         Wrong(
             "each row once",
             lambda v, o, r: select_by_lists(v, o, torch.tensor([*dict.fromkeys(r.tolist())])),
@@ -135,7 +159,18 @@ WRONG = {
         Wrong("the formula for all", imaginary_by_formula_only, "math.inf"),
         Wrong("strictly in front", imaginary_strictly, "one too many"),
         Wrong("rounded", lambda *m: round(imaginary_by_search(*m) - 0.8), "one too few"),
-        Wrong("at least one", lambda *m: max(1, imaginary_by_search(*m)), "without any"),
+        Wrong("never in front", formula, "whatever a formula says"),
+        Wrong(
+            "sums alone",
+            lambda *m: max(0, formula(*m)),
+            "whatever a formula says",
+        ),
+        Wrong(
+            "rounded to the nearest",
+            lambda *m: 0 if m[3] >= m[1] else formula(*m, rounded=round),
+            "one too few",
+        ),
+        Wrong("at least one", lambda *m: max(1, imaginary_by_search(*m)), "with no imaginary"),
     ],
     "check_paradox": [
         Wrong(
@@ -154,6 +189,9 @@ WRONG = {
             said(("u", "A", 1), ("u", "B", 2), *((w, "A", 5) for w in "klmnop")),
             "at most 6",
         ),
+        Wrong("pairs", lambda: [("u", "A")], "three things"),
+        Wrong("a number", lambda: 6, "three things"),
+        Wrong("a word", lambda: [("u", "A", "good")], "three things"),
         Wrong(
             "six stars",
             said(("u", "A", 1), ("u", "B", 2), ("v", "A", 9)),
@@ -170,6 +208,7 @@ WRONG = {
             "Nobody knows their order",
         ),
         Wrong("leave one out", masked(lambda t, at, row: at != row), "leave-one-out"),
+        Wrong("always 3.5", masked(lambda t, at, row: t < t[row], missing=3.5), "default"),
         Wrong(
             "nothing is zero",
             masked(lambda t, at, row: t < t[row], missing=0.0),

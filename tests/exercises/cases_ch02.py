@@ -139,6 +139,11 @@ def tastes_on_a_parabola(n):
     return users, movies, 0.5 - place**2
 
 
+def by_row(two_tables):
+    """The same as lists of rows."""
+    return lambda *given: tuple([*table] for table in two_tables(*given))
+
+
 def circle(n, threshold):
     angle = 2 * np.pi * np.arange(n) / n
     points = np.column_stack([np.cos(angle), np.sin(angle)])
@@ -147,11 +152,11 @@ def circle(n, threshold):
 
 RIGHT = {
     "check_largest_rank": [rank_by_search],
-    "check_absorb": [absorb_behind],
+    "check_absorb": [absorb_behind, by_row(absorb("b1", "1b", 1))],
     "check_step": [step_by_autograd, step_by_loop],
     "check_newcomer": [newcomer_by_rows],
-    "check_turned": [turned_by_qr],
-    "check_tastes": [tastes_on_a_parabola],
+    "check_turned": [turned_by_qr, by_row(turned_by_qr)],
+    "check_tastes": [tastes_on_a_parabola, lambda n: [[*x] for x in tastes_on_a_parabola(n)]],
 }
 WRONG = {
     "check_largest_rank": [
@@ -166,6 +171,7 @@ WRONG = {
         Wrong("no mean", absorb("b1", "1b"), "the mean is missing"),
         Wrong("two means", absorb("b1", "1b", 1, 1), "counted twice"),
         Wrong("biases multiplied", absorb("b1", "b1", 1), "multiplied by it"),
+        Wrong("words", lambda *_: ("P", "Q"), "numbers were expected"),
         Wrong("one column", absorb("b", "1", 1), "two columns are added"),
     ],
     "check_step": [
@@ -194,6 +200,8 @@ WRONG = {
         Wrong("no bias", lambda n: circle(n, 0.0), "where between its own user"),
         Wrong("too high", lambda n: circle(n, 1.0), "but not this one"),
         Wrong("one-hot", lambda n: (torch.eye(n), torch.eye(n), torch.zeros(n)), "no puzzle"),
+        Wrong("one for a hundred", lambda n: circle(n, 0.9995), "must it lie"),
+        Wrong("words", lambda n: ("P", "Q", "b"), "numbers were expected"),
         Wrong("two things", lambda n: circle(n, 0.5)[:2], "three things"),
     ],
 }

@@ -93,7 +93,12 @@ RIGHT = {
     "check_fm": [fm_by_pairs, fm_in_float32],
     "check_query": [query_by_gram],
     "check_pairs_between": [between_by_mask],
-    "check_ratings": [parity, lambda: 3.5 - 0.1 * np.array(parity())],
+    "check_ratings": [
+        parity,
+        lambda: [*torch.tensor(parity())],
+        lambda: 1e-7 * np.array(parity()),
+        lambda: 3.5 - 0.1 * np.array(parity()),
+    ],
     "check_doubts": [doubts_of_samples],
 }
 WRONG = {
@@ -119,6 +124,7 @@ WRONG = {
             "the diagonal was not subtracted",
         ),
         Wrong("no weights", lambda x, bias, w, v: fm_by_pairs(x, bias, 0 * w, v), "three parts"),
+        Wrong("always 3.5", lambda x, bias, w, v: fm_by_pairs(x, 3.5, w, v), "three parts"),
         Wrong("by dimension", lambda x, bias, w, v: bias + (x @ v) ** 2, "the shape"),
     ],
     "check_query": [
@@ -143,6 +149,7 @@ WRONG = {
         Wrong("one fact", lambda: torch.arange(8.0).reshape(2, 2, 2), "by itself matters"),
         Wrong("an and", a_and, "explains 85.7%"),
         Wrong("two facts", two_facts, "user and movie matter together"),
+        Wrong("words", lambda: ["good", "bad"], "numbers were expected"),
         Wrong("flat", lambda: [1, 5, 5, 1, 5, 1, 1, 5], "of shape (2, 2, 2)"),
     ],
     "check_doubts": [

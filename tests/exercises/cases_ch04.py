@@ -116,11 +116,14 @@ def a_unit_for_each_cell(table):
 
 
 RIGHT = {
-    "check_max": [max_from_x],
+    "check_max": [max_from_x, lambda: ([*torch.tensor(max_from_x()[0])], *max_from_x()[1:])],
     "check_share": [share_by_matrix, lambda p, q: (1 - p) * (1 - q) / (1 - p * q)],
     "check_gradients": [by_small_steps, bugs()],
     "check_parabola": [parabola, scaled_parabola],
-    "check_memory": [memory_by_numpy],
+    "check_memory": [
+        memory_by_numpy,
+        lambda table: [[*part] for part in memory_by_numpy(table)[:5]] + [-1000],
+    ],
 }
 WRONG = {
     "check_max": [
@@ -128,6 +131,8 @@ WRONG = {
         Wrong("smaller", network([[1, 1, -1], [-1, 0, 0]], [-1, 1, -1]), "the smaller of the two"),
         Wrong("mean", network([[1, -1], [1, -1]], [0.5, -0.5]), "the mean of the two"),
         Wrong("four units", max_by_mean, "3 are enough"),
+        Wrong("not a number", network(np.full((2, 3), np.nan), [1, 1, -1]), "got        nan"),
+        Wrong("lifted", lambda: ([[1, 0], [-1, 1]], [0, 1e6], [1, 1], -1e6), "passes no negative"),
         Wrong("flat", network([1, 0, 0], [1, 1, -1]), "first has the shape"),
         Wrong("three things", lambda: max_from_x()[:3], "returns four things"),
     ],
@@ -157,6 +162,11 @@ WRONG = {
     "check_memory": [
         Wrong("negative", lambda table: memory(table, lift=False), "passes no negative number on"),
         Wrong("narrow gate", lambda table: memory(table, gate=2.0), "more than one unit fires"),
+        Wrong(
+            "gate of the largest",
+            lambda table: memory(table, gate=float(table.max())),
+            "more than one unit fires",
+        ),
         Wrong("by movie", lambda table: memory(table, units="movies"), "expected at most 1"),
         Wrong("by cell", a_unit_for_each_cell, "expected at most 2"),
         Wrong("five things", lambda table: memory(table)[:5], "Return six things"),

@@ -117,7 +117,7 @@ RIGHT = {
     ],
     "check_counts": [counts_by_config],
     "check_loss": [by_hand],
-    "check_twins": [swap_two_directions],
+    "check_twins": [swap_two_directions, lambda *c: [*torch.tensor(swap_two_directions(*c))]],
     "check_narrow": [slot_in_front, slots(1e-4), slots(2.0**-60)],
 }
 WRONG = {
@@ -151,6 +151,8 @@ WRONG = {
         Wrong("one alone", mirrors_the_first_only, "those among the vectors did not"),
         Wrong("scaled", lambda z, vectors: 2 * vectors, "no rotation and no reflection"),
         Wrong("z = 0", divides_by_zero, "z is all zeros here"),
+        Wrong("not a number", lambda z, vectors: vectors / 0 * 0, "divided by zero, perhaps"),
+        Wrong("a word", lambda z, vectors: "mirrored", "numbers were expected"),
         Wrong("one vector", lambda z, vectors: vectors[0], "expected (2, 2)"),
     ],
     "check_narrow": [
@@ -159,7 +161,9 @@ WRONG = {
         Wrong("z stays 1", slots(1e-5, back=1.0), "z · e_i should be w_i"),
         Wrong("too wide", lambda v, w: (w.new_zeros(len(v), 9), v), "expected (1, 2)"),
         Wrong("z by row", weights_in_z, "z differs between rows"),
-        Wrong("knows the others", looks_at_others, "when other fields got other ids"),
+        Wrong("knows the others", looks_at_others, "got other ids"),
+        Wrong("the batch's largest",
+              lambda v, w: slots(1e-4 / (1 + float(w.abs().max())))(v, w), "other rows"),
         Wrong("one thing", lambda v, w: slots(1e-5)(v, w)[1], "Return two things"),
     ],
 }  # fmt: skip

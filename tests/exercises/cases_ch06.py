@@ -127,6 +127,7 @@ WRONG = {
         Wrong(
             "one layer", width_of(lambda r, n, k, d: r * d + (n * d) ** 2 + n * d), "one layer was"
         ),
+        Wrong("below the budget", lambda r, n, k, b: width_by_formula(r, n, k, b - 1), "exactly"),
         Wrong("too wide", lambda *sizes: width_by_formula(*sizes) + 1, "over the budget"),
     ],
     "check_hidden": [

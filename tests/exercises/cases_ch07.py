@@ -15,10 +15,12 @@ def moved_in_logits(p, trained, here):
 
 
 def buckets_by_search(values, share):
-    buckets = 1
-    while 1 - (1 - 1 / buckets) ** (values - 1) > share:
-        buckets = max(buckets + 1, int(1.0005 * buckets))  # near enough
-    return buckets
+    low, high = 0, 1 << 40
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = 1 - (1 - 1 / middle) ** (values - 1) <= share
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 def buckets_by_approximation(values, share):
@@ -41,10 +43,10 @@ def ne_of_days(rows, clicks, losses):
     ]
 
 
-def encode(train, test, least, *, counted=None, more=False, order=sorted, missing=True):
+def encode(train, test, least, *, counted=None, more=False, order=sorted, missing=True, start=2):
     counts = Counter(train if counted is None else counted)
     words = [w for w, n in counts.items() if (w or not missing) and n >= least + more]
-    rows = {w: i for i, w in enumerate(order(words), 2)} | ({"": 0} if missing else {})
+    rows = {w: i for i, w in enumerate(order(words), start)} | ({"": 0} if missing else {})
     return [rows.get(w, 1) for w in train], [rows.get(w, 1) for w in test]
 
 
@@ -95,6 +97,12 @@ WRONG = {
             lambda d, s: math.ceil(-d * (d - 1) / 2 / math.log(1 - s)),
             "no two may meet",
         ),
+        Wrong(
+            "d others but alone",
+            lambda d, s: 1 if d == 1 else math.ceil(-d / math.log(1 - s)),
+            "counted among the others",
+        ),
+        Wrong("rounded down", lambda d, s: math.floor((d - 1) / -math.log(1 - s)), "the share"),
         Wrong("alone", lambda d, s: math.ceil(-(d - 1) / math.log(s)), "of being alone"),
         Wrong("as many", lambda d, s: d, "put your number into"),
     ],
@@ -117,6 +125,14 @@ WRONG = {
         Wrong("more than", lambda a, b, n: encode(a, b, n, more=True), "at least, not more than"),
         Wrong("missing", lambda a, b, n: encode(a, b, n, missing=False), "empty text"),
         Wrong("unordered", lambda a, b, n: encode(a, b, n, order=list), "ascending order"),
+        Wrong("from 1", lambda a, b, n: encode(a, b, n, start=1), "the four rules"),
+        Wrong("always 2", lambda a, b, n: encode(a, b, 2), "the four rules"),
+        Wrong("train alone", lambda a, b, n: encode(a, b, n)[0], "the four rules"),
+        Wrong(
+            "missing as it comes",
+            lambda a, b, n: (encode(a, b, n)[0], encode(a, b, n, missing="" in a)[1]),
+            "the four rules",
+        ),
         Wrong(
             "all four",
             lambda a, b, n: encode(a, b, n, counted=a + b, more=True, order=list, missing=False),
@@ -124,6 +140,7 @@ WRONG = {
         ),
     ],
     "check_promises": [
+        Wrong("a word", lambda labels: "sure", "numbers were expected"),
         Wrong("constant", around(0.0), "a tie counts one half"),
         Wrong("labels", lambda labels: labels, "above 0 and below 1"),
         Wrong("sure", around(0.99), "say too much"),

@@ -15,6 +15,16 @@ def gradients_by_autograd(ids, offsets, arrives):
     return rows.tolist(), table.grad[rows]
 
 
+def gradients_in_lists(ids, offsets, arrives):
+    found = {}
+    for bag, gradient in enumerate(arrives.tolist()):
+        mine = ids[offsets[bag] : offsets[bag + 1]].tolist()
+        for row in mine:
+            before = found.get(row, [0.0] * len(gradient))
+            found[row] = [x + g / len(mine) for x, g in zip(before, gradient, strict=True)]
+    return sorted(found), [found[row] for row in sorted(found)]
+
+
 def bag_of(offsets):
     return torch.arange(len(offsets) - 1).repeat_interleave(offsets.diff())
 
@@ -90,6 +100,15 @@ def caught_up(weights, velocity, missed, lr, momentum):
     return w, v
 
 
+def caught_up_in_float32(weights, velocity, missed, lr, momentum):
+    w, v = torch.zeros(weights.shape), torch.zeros(weights.shape)
+    everywhere = torch.arange(len(missed))
+    left = (momentum**missed)[:, None]
+    w[everywhere] = weights - lr * momentum * (1 - left) / (1 - momentum) * velocity
+    v[everywhere] = left * velocity
+    return w, v
+
+
 def owed(way, decayed=True):
     def answer(w, v, missed, lr, m):
         k = missed.double()[:, None]
@@ -99,11 +118,11 @@ def owed(way, decayed=True):
 
 
 RIGHT = {
-    "check_row_gradients": [gradients_by_autograd],
+    "check_row_gradients": [gradients_by_autograd, gradients_in_lists],
     "check_break_even": [lambda lookups, dim: round(lookups / 2 + lookups / (2 * dim))],
     "check_streams": [streams(SAME, APART)],
     "check_adagrad": [adagrad_dense, adagrad_by_row],
-    "check_catch_up": [caught_up],
+    "check_catch_up": [caught_up, caught_up_in_float32],
 }
 WRONG = {
     "check_row_gradients": [
@@ -134,6 +153,7 @@ WRONG = {
         Wrong("the broken one", adagrad_last, "last one written stays"),
         Wrong("squares added", adagrad_squares, "squared by itself"),
         Wrong("first of each", adagrad_first, "add up the gradients first"),
+        Wrong("uphill", lambda t, s, i, g, lr: adagrad_by_row(t, s, i, g, -lr), "as they were"),
         Wrong("in place", adagrad_in_place, "changed its input table"),
     ],
     "check_catch_up": [

@@ -44,6 +44,19 @@ def bits_made(low_of, code_of, levels=15, safe=True):
     return made
 
 
+def bits_with_a_step_of_one(table):
+    """Where a row's numbers are equal, the step is 1 and not 0."""
+    codes, low, step = (torch.as_tensor(part) for part in bits_row_by_row(table))
+    return codes.to(torch.uint8), low, torch.where(step > 0, step, 1.0)
+
+
+def bits_in_sixteenths(table):
+    low, high = by_row(table)
+    step = (high - low) / 16
+    codes = ((table - low) / step.clamp(min=1e-9)).floor().clamp(max=15)
+    return codes, low, step
+
+
 def rounded_to_int(x):
     return x.round().long()
 
@@ -128,10 +141,18 @@ RIGHT = {
         bytes_of_the_package,
         lambda w, b: {32: 4 * w, 8: w + 8}.get(b, -(-w // 2) + 4),
     ],
-    "check_four_bits": [bits_in_numpy, bits_row_by_row, bits_made(by_row, torch.round)],
-    "check_numbering": [numbering_of_lists],
-    "check_kept": [kept_step_by_step],
-    "check_moduli": [moduli_by_search],
+    "check_four_bits": [
+        bits_in_numpy, bits_row_by_row, bits_made(by_row, torch.round), bits_with_a_step_of_one,
+    ],
+    "check_numbering": [
+        numbering_of_lists,
+        lambda counts, m: torch.tensor(numbering_of_lists(counts, m)).double(),
+    ],
+    "check_kept": [
+        kept_step_by_step,
+        lambda *given: {name: np.float64(n) for name, n in kept_step_by_step(*given).items()},
+    ],
+    "check_moduli": [moduli_by_search, lambda n: torch.tensor(moduli_by_search(n))],
 }  # fmt: skip
 WRONG = {
     "check_row_bytes": [
@@ -145,6 +166,9 @@ WRONG = {
         Wrong("the table's range", bits_made(by_table, torch.round), "whose smallest"),
         Wrong("cut", bits_made(by_row, torch.floor), "cut down"),
         Wrong("0 / 0", bits_made(by_row, torch.round, safe=False), "0 / 0"),
+        Wrong("up", bits_made(by_row, torch.ceil), "or up"),
+        Wrong("sixteenths", bits_in_sixteenths, "largest number is code 15"),
+        Wrong("words", lambda table: ("codes", "low", "step"), "numbers were expected"),
         Wrong("0 / 0, whole", bits_made(by_row, rounded_to_int, safe=False), "step 0; what"),
         Wrong("16 steps", bits_made(by_row, torch.round, levels=16), "fifteen steps"),
         Wrong("not whole", bits_made(by_row, lambda x: x), "whole number"),
@@ -154,6 +178,8 @@ WRONG = {
         Wrong("as they are", lambda counts, m: torch.arange(len(counts)), "A remainder m apart"),
         Wrong("by frequency", lambda counts, m: rank(counts), "the best"),
         Wrong("twice", lambda counts, m: rank(counts) * m % len(counts), "each once"),
+        Wrong("halves", lambda c, m: torch.tensor(numbering_of_lists(c, m)) + 0.5, "each once"),
+        Wrong("words", lambda counts, m: ["first", "second"], "numbers were expected"),
     ],
     "check_kept": [
         Wrong("no keys", kept_with(lambda c, n, d: (n - 4 * d * len(c)) // (4 * d)), "the keys"),
@@ -162,6 +188,8 @@ WRONG = {
         Wrong("the first table first", kept_first, "in whatever table"),
         Wrong("none", lambda c, n, d: dict.fromkeys(c, 0), "bytes are left"),
         Wrong("all", lambda c, n, d: {name: len(of) + 1 for name, of in c.items()}, "only"),
+        Wrong("half", lambda c, n, d: dict.fromkeys(c, 1.5), "a whole number was expected"),
+        Wrong("nothing", lambda c, n, d: dict.fromkeys(c), "a whole number was expected"),
     ],
     "check_moduli": [
         Wrong("twice the same", lambda n: [math.ceil(n**0.5)] * 2, "factors in common"),
@@ -169,5 +197,7 @@ WRONG = {
         Wrong("too few", lambda n: [2, 3], "Ids 0 and 6"),
         Wrong("one table", lambda n: [n], "rows are enough"),
         Wrong("nothing", lambda n: [], "at least one row"),
+        Wrong("a number", lambda n: n, "one number a table"),
+        Wrong("not whole", lambda n: [m + 0.9 for m in moduli_by_search(n)], "a whole number"),
     ],
 }  # fmt: skip

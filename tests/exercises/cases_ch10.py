@@ -25,6 +25,11 @@ def batch_by_search(k, n, ridge):
     return np.int64(high)
 
 
+def one_more(k, n, ridge):
+    rows = rows_needed(k, n, ridge)
+    return rows if rows == math.inf else int(rows) + 1
+
+
 def rows_needed(k, n, ridge):
     room = 2 * k * n - 4 * ridge * (k + n)
     return 4 * ridge * k * n / room if room > 0 else math.inf
@@ -103,6 +108,12 @@ def median_of_ratios(b, a):
     return statistics.median(y / x for x, y in zip(a, b, strict=True))
 
 
+def known_ratio(a, b, rounds, clock):
+    for _ in range(rounds):
+        a(), b()
+    return 2.0
+
+
 def recursive(parts, offers, budget):
     if not offers:
         return set()
@@ -148,11 +159,13 @@ WRONG = {
         Wrong("one FLOP", lambda r, k, n: intensity(r, k, n) / 2, "is two FLOP"),
         Wrong("numbers", lambda r, k, n: intensity(r, k, n) * 4, "for each number"),
         Wrong("no result", lambda r, k, n: 0.5 / (1 / n + 1 / r), "has to be written"),
+        Wrong("no examples", lambda r, k, n: 0.5 / (1 / k + 1 / r), "read or written"),
         Wrong("no weights", lambda r, k, n: 0.5 / (1 / n + 1 / k), "the weights were left out"),
         Wrong("upside down", lambda r, k, n: 1 / intensity(r, k, n), "bytes for each FLOP"),
     ],
     "check_batch": [
         Wrong("not whole", rows_needed, "rows are whole"),
+        Wrong("always one more", one_more, "solve intensity = ridge"),
         Wrong("down", lambda *a: x if (x := rows_needed(*a)) == math.inf else int(x), "round up"),
         Wrong("weights alone", lambda k, n, ridge: math.ceil(2 * ridge), "of the weights alone"),
         Wrong("no end", lambda k, n, r: math.ceil(
@@ -172,6 +185,8 @@ WRONG = {
         Wrong("sum", race(of(sum)), "in a mean or a sum"),
         Wrong("no turns", race(of(statistics.median), turns=False), "take turns"),
         Wrong("once", lambda a, b, rounds, clock: 2.0, "ran 0 times"),
+        Wrong("by heart", known_ratio, "the ratio, on a machine"),
+        Wrong("two numbers", race(lambda b, a: (sum(a), sum(b))), "One number is asked for"),
     ],
     "check_upgrades": [
         Wrong("saves most", greedy(saved), "try sets"),
@@ -179,5 +194,7 @@ WRONG = {
         Wrong("all", lambda parts, offers, budget: list(offers), "the budget is"),
         Wrong("twice", lambda parts, offers, budget: ["y", "y"], "twice"),
         Wrong("a part", lambda parts, offers, budget: ["p"], "not on offer"),
+        Wrong("the time", lambda parts, offers, budget: 12.5, "not on offer"),
+        Wrong("the offers", lambda parts, offers, budget: [*offers.values()], "not on offer"),
     ],
 }  # fmt: skip

@@ -161,6 +161,7 @@ WRONG = {
     "check_scaled_step": [
         Wrong("theirs", step_with(lambda g: g.isnan().any(), torch.float16), "vanish once more"),
         Wrong("early", step_with(overflow, torch.float16), "vanish once more"),
+        Wrong("inf only", step_with(lambda g: g.isinf().any()), "infinite or nan"),
         Wrong("nan only", step_with(lambda g: g.isnan().any()), "not `nan`"),
         Wrong("scale kept", scale_kept, "the scale is halved"),
         Wrong("single numbers", single_numbers, "the whole step"),

@@ -95,6 +95,10 @@ def rounds_for_ever(comm, batches, step):
         step(None)
 
 
+def rounds_backwards(comm, batches, step):
+    return rounds_asking_each_time(comm, batches[::-1], step)
+
+
 def rounds_own_length(comm, batches, step):
     steps = int(comm.all_gather(torch.tensor([len(batches)])).max())
     for place in range(steps):
@@ -146,7 +150,10 @@ def ring_only_some(tensor, rank, size, pass_on):
 RIGHT = {
     "check_parcels": [parcels_by_outer],
     "check_vectors_home": [home_row_by_row],
-    "check_averaged": [averaged_by_weights],
+    "check_averaged": [
+        averaged_by_weights,
+        lambda x, rows: [x.sum(0, keepdim=True) * len(rows) / sum(rows), np.float32(1 / len(rows))],
+    ],
     "check_rounds": [rounds_asking_each_time],
     "check_ring": [ring_in_one_tensor],
 }
@@ -169,6 +176,9 @@ WRONG = {
     "check_averaged": [
         Wrong("mean", lambda x, rows: (x.mean(), 1.0), "nobody averages a table's gradient"),
         Wrong("mean, scaled", lambda x, rows: (x.mean(), 1 / len(rows)), "equally many"),
+        Wrong(
+            "exchanged", lambda x, rows: averaged_by_weights(x, rows)[::-1], "each kind of weight"
+        ),
         Wrong("sum over B", lambda x, rows: (x.sum() / sum(rows), 1.0), "a P-th of their rate"),
         Wrong(
             "nan",
@@ -179,6 +189,7 @@ WRONG = {
     "check_rounds": [
         Wrong("alone", rounds_alone, "must not go home"),
         Wrong("until the first ends", rounds_until_the_first_ends, "the first one ran out"),
+        Wrong("backwards", rounds_backwards, "too late"),
         Wrong("too often", rounds_by_the_sum, "will do"),
         Wrong("for ever", rounds_for_ever, "nobody has stopped"),
         Wrong("own length", rounds_own_length, "not the number of steps"),

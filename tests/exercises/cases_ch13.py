@@ -64,8 +64,8 @@ def bytes_by_pieces(form, n, d, k, ranks):
     return sum(4 * rows * (columns + 1) for rows, columns in pieces)
 
 
-def head_by_halving(c, p, limit):
-    """The busiest one falls with every row copied, so the answer can be halved in."""
+def head_one_by_one(c, p, limit, halved=False):
+    """Halving in is wrong: a row that is copied may leave the busiest block as it was."""
     c = c.numpy().astype(float)
     order = np.lexsort((np.arange(len(c)), -c))
 
@@ -79,6 +79,8 @@ def head_by_halving(c, p, limit):
         return (blocks + c[hot].sum() / p).max() <= limit * c.sum() / p + 1e-9
 
     low, high = 0, len(c)
+    if not halved:
+        return next(h for h in range(high + 1) if enough(h))
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
@@ -96,8 +98,21 @@ def head_not_served(counts, ranks, limit):
     return None
 
 
+def head_of_the_last(counts, ranks, limit):
+    """Among equals the higher id first."""
+    rest, copied, head = counts.double(), 0, 0.0
+    block = torch.arange(len(counts)) // -(-len(counts) // ranks)
+    while True:
+        served = torch.zeros(ranks).double().index_add(0, block, rest) + head / ranks
+        if served.max() <= limit * counts.sum() / ranks:
+            return copied
+        hottest = len(rest) - 1 - int(rest.flip(0).argmax())
+        head, copied = head + float(rest[hottest]), copied + 1
+        rest[hottest] = 0
+
+
 def head_from_one(counts, ranks, limit):
-    return max(1, head_by_halving(counts, ranks, limit))
+    return max(1, head_one_by_one(counts, ranks, limit))
 
 
 def loads_as_known(p):
@@ -110,8 +125,8 @@ RIGHT = {
     "check_place": [place_one_by_one],
     "check_mean": [mean_by_joining, mean_bag_by_bag],
     "check_bytes": [bytes_by_pieces],
-    "check_head": [head_by_halving],
-    "check_loads": [loads_as_known],
+    "check_head": [head_one_by_one],
+    "check_loads": [loads_as_known, lambda p: [x / 3 for x in loads_as_known(p)]],
 }
 WRONG = {
     "check_place": [
@@ -147,8 +162,11 @@ WRONG = {
     ],
     "check_head": [
         Wrong("head not served", head_not_served, "were left out"),
-        Wrong("one too few", lambda *a: max(0, head_by_halving(*a) - 1), "one row too few"),
-        Wrong("one too many", lambda *a: head_by_halving(*a) + 1, "one row fewer"),
+        Wrong("one too few", lambda *a: max(0, head_one_by_one(*a) - 1), "one row too few"),
+        Wrong("one too many", lambda *a: head_one_by_one(*a) + 1, "one row fewer"),
+        Wrong("one at least", head_from_one, "one row fewer"),
+        Wrong("halved in", lambda *a: head_one_by_one(*a, halved=True), "from 0 on"),
+        Wrong("the higher id first", head_of_the_last, "of equals the lower"),
         Wrong("all", lambda c, p, limit: len(c), "for each number of rows"),
     ],
     "check_loads": [
@@ -156,6 +174,8 @@ WRONG = {
         Wrong("fooled a little", lambda p: [5, 5, 4, 4, 4], "is possible. You have fooled it"),
         Wrong("too many", lambda p: [1] * 20, "20 loads"),
         Wrong("below 0", lambda p: [3, -1], "numbers above 0"),
+        Wrong("beyond all numbers", lambda p: [10**400], "no list of numbers"),
+        Wrong("a sum beyond all", lambda p: [1e308] * 5, "is possible"),
         Wrong("one number", lambda p: 7, "no list of numbers"),
         Wrong("for two ranks only", lambda p: [3, 3, 2, 2, 2], "3 ranks"),
     ],

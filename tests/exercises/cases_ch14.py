@@ -82,6 +82,11 @@ def capped(ready, sizes, ranks, alpha, beta):
     return [number for number in cut if number]
 
 
+def last_of_the_most(entered, left):
+    """Who comes last in most collectives, if only by a hair."""
+    return report_in_loops(entered, left) | {"rank": entered.argmax(0).mode().values}
+
+
 RIGHT = {
     "check_size": [searched_size],
     "check_crossing": [crossing_by_line],
@@ -99,6 +104,7 @@ WRONG = {
         Wrong("no pieces", lambda p, a, b: a * b, "pieces were left out"),
         Wrong("upside down", lambda p, a, b: a * b * (p - 2) / p, "on its head"),
         Wrong("one round", lambda p, a, b: a * b * p / (p - 1), "goes round twice"),
+        Wrong("none", lambda p, a, b: a * b * p / (p - 2) if p > 2 else 0, "in twice as many"),
         Wrong("two ranks", lambda p, a, b: a * b * p / (p - 2), "ZeroDivisionError"),
         Wrong("no limit", lambda p, a, b: a * b * p / max(p - 2, 1), "in twice as many messages"),
     ],
@@ -106,6 +112,7 @@ WRONG = {
         Wrong("all is talk", whole_span, "whole span still counts"),
         Wrong("the first", from_the_first, "begins with the first rank"),
         Wrong("summed", summed, "take the mean"),
+        Wrong("last most often", last_of_the_most, "by a hair"),
         Wrong("the patient", the_patient, "waits most"),
         Wrong("no waiting", lambda entered, left: {"talking": 1.2}, "amax(dim=0)"),
     ],
@@ -115,5 +122,6 @@ WRONG = {
         Wrong("a cap", capped, "looks at bytes"),
         Wrong("too many", lambda r, sizes, p, a, b: [len(sizes), 1], "does not cut"),
         Wrong("a number", lambda r, sizes, p, a, b: len(sizes), "does not cut"),
+        Wrong("infinite", lambda r, sizes, p, a, b: [math.inf], "does not cut"),
     ],
 }

@@ -52,6 +52,23 @@ def all_but_content(comm, step, enough, most):
     return most
 
 
+def without_end(comm, step, enough, most):
+    done = 1
+    while comm.all_reduce(torch.tensor(step())) / comm.size > enough:
+        done += 1
+    return done
+
+
+def told_too_late(comm, step, enough, most):
+    """Returns the right number, and goes on to the end."""
+    means = [float(comm.all_reduce(torch.tensor(step()))) / comm.size for _ in range(most)]
+    return next((place + 1 for place, mean in enumerate(means) if mean <= enough), most)
+
+
+def below(losses):
+    return losses.mean() + 1e-6  # at most, less a hair: `<` where `<=` belongs
+
+
 def number_by_number(pieces, rows, columns):
     found = np.zeros((rows[1] - rows[0], columns[1] - columns[0]))
     for row in range(*rows):
@@ -107,6 +124,19 @@ def rows_only(pieces, rows, columns):
     return torch.cat(parts) if parts else torch.zeros(0, 4)
 
 
+def joined(pieces, rows, columns):
+    """Right as long as the table is cut one way, and in order."""
+    parts = []
+    for one in pieces:
+        a, b = max(rows[0], one.rows[0]), min(rows[1], one.rows[1])
+        c, d = max(columns[0], one.columns[0]), min(columns[1], one.columns[1])
+        if a < b and c < d:
+            top, left = one.rows[0], one.columns[0]
+            parts.append(one.read((a - top, b - top), (c - left, d - left)))
+    whole = len({one.columns for one in pieces}) == 1
+    return torch.cat(parts, 0 if whole else 1) if parts else torch.zeros(0, 4)
+
+
 def upside_down(pieces, rows, columns):
     return number_by_number(pieces, rows, columns)[::-1].copy()
 
@@ -142,6 +172,9 @@ WRONG = {
         Wrong("everybody", deciding(torch.max), "until every rank is content"),
         Wrong("anybody", deciding(torch.min), "one rank is content"),
         Wrong("rank 0", deciding(lambda losses: losses[0]), "rank 0 decides"),
+        Wrong("below", deciding(below), "so <= and not <"),
+        Wrong("without end", without_end, "and `most` is 2"),
+        Wrong("told too late", told_too_late, "Leave the loop"),
         Wrong("nobody", deciding(lambda losses: torch.inf), "nobody stops early"),
     ],
     "check_rectangle": [
@@ -149,6 +182,7 @@ WRONG = {
         Wrong("what is touched", touched, "share anything were read whole"),
         Wrong("the table's rows", of_the_table, "from its own corner it has 0 to"),
         Wrong("rows only", rows_only, "stopped with RuntimeError"),
+        Wrong("joined", joined, "Sizes of tensors must match"),
         Wrong("upside down", upside_down, "hold 31"),
     ],
 }

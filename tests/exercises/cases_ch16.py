@@ -47,7 +47,11 @@ RIGHT = {
     "check_paired": [paired],
     "check_lead": [lambda own, other: best(own)[1] - best(other)[1]],
     "check_luck": [exactly, lambda k: np.float32(exactly(k))],
-    "check_commitment": [commitment(), commitment(prediction=1, line=2)],
+    "check_commitment": [
+        commitment(),
+        commitment(prediction=1, line=2),
+        commitment(prediction=np.float32(0.3), line=np.array(0.1), seeds=np.int64(4)),
+    ],
 }
 WRONG = {
     "check_scatter": [
@@ -81,5 +85,8 @@ WRONG = {
         Wrong("no sentence", commitment(between="we shall see"), "Write a sentence"),
         Wrong("incomplete", commitment(line=None), "'line' is missing"),
         Wrong("words", commitment(prediction="more"), "expected a number"),
+        Wrong("nan", commitment(prediction=math.nan), "expected a number"),
+        Wrong("no line at all", commitment(line=math.inf), "expected a number"),
+        Wrong("half a seed", commitment(seeds=3.5), "expected a whole number"),
     ],
 }

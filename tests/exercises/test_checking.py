@@ -135,10 +135,10 @@ def test_failing_forgetting_and_changing_are_told_apart():
     def stub(a, b):
         raise NotImplementedError("Exercise 1: write stub")
 
-    with pytest.raises(NotRight, match=r"fails stopped with RuntimeError") as raised:
+    with pytest.raises(NotRight, match="fails stopped with RuntimeError") as raised:
         call(fails, case)
     assert "in line    return a @ torch.ones(3)" in str(raised.value)
-    with pytest.raises(NotRight, match="^a helper's own sentence$"):
+    with pytest.raises(NotRight, match=r"^a helper's own sentence$"):
         call(refused, case)
     with pytest.raises(NotRight, match=r"returned nothing \(None\). Is its `return` missing"):
         call(forgets, case)

@@ -2,7 +2,7 @@
 
 nbval starts the kernel and runs the cells, each once. This plugin replaces its comparison of
 outputs by `dlrm_mini.course.compare`, and after a notebook's last cell adds one item for each
-question that no single cell answers: `time`, `figures`, `widgets`, `results`, `lint`.
+question that no single cell answers: `time`, `figures`, `widgets`, `results`, `ledger`, `lint`.
 """
 
 import json
@@ -17,7 +17,8 @@ import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from dlrm_mini.course import chapters, lint, notebook
+from dlrm_mini import measurements
+from dlrm_mini.course import chapters, ledger_record, lint, notebook
 from dlrm_mini.course.compare import compare_outputs
 from dlrm_mini.course.execute import QUIET, plain
 from dlrm_mini.course.outputs import WIDGET
@@ -30,6 +31,8 @@ print(__import__('sys').modules['dlrm_mini.widgets'].probe()
       if 'dlrm_mini.widgets' in __import__('sys').modules else '[]')
 """
 PROBE_SECONDS = 120
+REDRAW_SECONDS = 0.2  # a picture that comes later no longer follows the hand
+COURSE = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -197,6 +200,12 @@ def check_figures(book):
 def check_widgets(book):
     probed = json.loads(book.kernel.ask(PROBE).strip().splitlines()[-1])
     found = [f"widget {one['name']}: {one['problem']}" for one in probed if one["problem"]]
+    found += [
+        f"widget {one['name']}: half of its redraws take more than {one['seconds']:.2f} s, "
+        f"at most {REDRAW_SECONDS} s"
+        for one in probed
+        if (one.get("seconds") or 0) > REDRAW_SECONDS
+    ]
     if book.views != len(probed):
         found.append(
             f"{book.views} widgets are shown, {len(probed)} of them made by "
@@ -213,6 +222,18 @@ def check_results(book):
     wanted = {name: entry for name, entry in held.items() if entry["chapter"] == number}
     found = json.loads(book.results.read_text("utf-8")) if book.results.is_file() else {}
     return [*_compare_results(wanted, found, number)]
+
+
+def check_ledger(book):
+    """Hold the chapter's verdicts to those that chapter 16 reads out."""
+    if not chapters.is_chapter(book.path) or not book.path.is_relative_to(COURSE):
+        return []
+    of = measurements.read("ledger")["results"]["chapters"].get(book.path.name[:2])
+    if of is None:
+        return [f"the recorded ledger knows nothing of {book.path.name}: run `make notebooks`"]
+    _, verdicts = ledger_record.of_run(book.results.parent)
+    found = [*ledger_record.verdict_differences(of, verdicts)]
+    return [f"{one}. Run `make notebooks` and read chapter 16 again." for one in found]
 
 
 def _compare_results(wanted, found, number):
@@ -240,5 +261,6 @@ CHECKS = {
     "figures": check_figures,
     "widgets": check_widgets,
     "results": check_results,
+    "ledger": check_ledger,
     "lint": lambda book: lint.problems(book.path),
 }

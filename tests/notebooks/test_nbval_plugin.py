@@ -26,7 +26,11 @@ plt.show()
 WIDGETS = """
 import sys, types
 fake = types.ModuleType("dlrm_mini.widgets")
-fake.probe = lambda: '[{"name": "alive", "problem": null}, {"name": "ranks", "problem": %s}]'
+fake.probe = lambda: '''[
+    {"name": "alive", "problem": null, "seconds": 0.19},
+    {"name": "slow", "problem": null, "seconds": 0.21},
+    {"name": "ranks", "problem": %s, "seconds": null}
+]'''.replace("\\n", "")
 sys.modules["dlrm_mini.widgets"] = fake
 """
 RECORD = """
@@ -73,9 +77,9 @@ def test_a_sound_notebook_passes_and_its_checks_are_items(outcomes, pytester):
         code("1 + 1;"),
         code(RECORD % "other"),
     ]
-    commit(pytester.path, "00_start", cells)
-    (pytester.path / "notebooks" / "exercises").mkdir()
+    (pytester.path / "notebooks" / "exercises").mkdir(parents=True)
     (pytester.path / "notebooks" / "exercises" / "00_start.ipynb").write_text("to be filled in")
+    commit(pytester.path, "00_start", cells)
     held = {
         "a.kept": {"value": 0.49, "tolerance": 0.02, "chapter": "00"},
         "a.other": {"value": 0.7, "tolerance": 0.0, "chapter": "00"},
@@ -83,9 +87,9 @@ def test_a_sound_notebook_passes_and_its_checks_are_items(outcomes, pytester):
     }
     found, text = outcomes(held)
     assert set(found.values()) == {"PASSED"}, text
-    checks = ["time", "figures", "widgets", "results", "lint"]
+    checks = ["time", "figures", "widgets", "results", "ledger", "lint"]
     assert [name for name in found if not name.startswith("Cell")] == checks
-    assert len(found) == 6 + 5
+    assert len(found) == 6 + 6
 
 
 def test_a_notebook_with_every_fault_fails_at_each(outcomes, pytester):
@@ -109,6 +113,7 @@ def test_a_notebook_with_every_fault_fails_at_each(outcomes, pytester):
     assert "rmse 0.6" in text and "the picture differs" in text
     assert "no title on the figure" in text and "has no x label" in text
     assert "widget ranks: moving it changes nothing" in text and "widget alive" not in text
+    assert "widget slow: half of its redraws take more than 0.21 s, at most 0.2 s" in text
     assert "a.kept is 0.5, expected 0.4 within 0.05" in text
     assert "a.lost is in tests/notebooks/results.json, but was not recorded" in text
     assert "a.new was recorded, but is not in tests/notebooks/results.json" in text
