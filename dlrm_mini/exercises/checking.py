@@ -129,14 +129,16 @@ def difference(found: Any, wanted: Any, tolerance: float = TOLERANCE) -> str | N
     if isinstance(wanted, Mapping):
         return _mappings(found, wanted, tolerance)
     if isinstance(wanted, str | bool | set | frozenset) or wanted is None:
-        return None if found == wanted else "the value"
+        return None if _equal(found, wanted) else "the value"
     if isinstance(wanted, list | tuple) and not _numbers(wanted):
         return _sequences(found, wanted, tolerance)
     expected, got = as_array(wanted), as_array(found)
     if got is None:
         return f"the type: a {type(found).__name__} where numbers were expected"
     if expected is None:
-        return None if found == wanted else "the value"
+        return None if _equal(found, wanted) else "the value"
+    if got.size == expected.size == 0 and isinstance(found, list | tuple):
+        return None  # a list cannot say (0, 3)
     if got.shape != expected.shape:
         return f"the shape: {got.shape} where {expected.shape} was expected"
     scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
@@ -175,7 +177,10 @@ def shown(value: object) -> str:
     if isinstance(value, Mapping):
         text = ", ".join(f"{name} = {shown(one)}" for name, one in value.items())
     elif isinstance(value, torch.Tensor | np.ndarray):
-        numbers = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().to_dense()
+            value = value.float() if value.dtype == torch.bfloat16 else value
+        numbers = np.asarray(value)
         text = np.array2string(numbers, precision=4, threshold=24, edgeitems=3, separator=", ")
         text = " ".join(text.split()) + (f" of shape {numbers.shape}" if numbers.ndim > 1 else "")
     elif isinstance(value, float):
@@ -230,13 +235,28 @@ def tensor(value: object, what: str) -> torch.Tensor:
 
 def as_array(value: object) -> "np.ndarray[Any, np.dtype[np.float64]] | None":
     """A float64 array of the value, or None where it does not consist of numbers."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().to(torch.float64).numpy()
-    try:
-        made = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    if isinstance(value, str):
         return None
-    return None if made.dtype == object or isinstance(value, str) else made
+    try:
+        made = np.asarray(_bare(value), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return made
+
+
+def _bare(value: Any) -> Any:
+    """The value with each tensor in it, however deep, as a float64 array."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().to_dense().to(torch.float64).numpy()
+    return [_bare(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _equal(found: object, wanted: object) -> bool:
+    """Whether two values compare equal; arrays and frames, which give many answers, do not."""
+    try:
+        return bool(found == wanted)
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def _mappings(found: object, wanted: Mapping[Any, Any], tolerance: float) -> str | None:
@@ -251,7 +271,10 @@ def _mappings(found: object, wanted: Mapping[Any, Any], tolerance: float) -> str
     return f"{extra[0]!r} is too much" if extra else None
 
 
-def _sequences(found: object, wanted: Sequence[Any], tolerance: float) -> str | None:
+def _sequences(found: Any, wanted: Sequence[Any], tolerance: float) -> str | None:
+    stacked = isinstance(found, torch.Tensor | np.ndarray) and found.ndim > 0
+    if stacked and len(found) == len(wanted):
+        found = list(found)  # parts of one size may come stacked
     if not isinstance(found, list | tuple):
         return f"the type: a {type(found).__name__} where a {type(wanted).__name__} was expected"
     if len(found) != len(wanted):

@@ -152,6 +152,8 @@ WRONG = {
         Wrong("the end only", lambda launches, works: sum(works), "whichever is later"),
     ],
     "check_master_copy": [
+        Wrong("in place", lambda w, u: w.sub_(u.sum(0)), "changed its input"),
+        Wrong("nothing", lambda w, u: None, "returned nothing"),
         Wrong("bfloat16 alone", bfloat16_alone, "rounds back"),
         Wrong("sum in bfloat16", summed_in_bfloat16, "got stuck in its turn"),
         Wrong("float32", lambda w, u: w.float() - u.sum(0), "torch.float32"),

@@ -39,6 +39,11 @@ TENSOR = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         (math.inf, math.inf),
         (1e9 + 1, 1e9),
         ([], torch.zeros(0)),
+        ([torch.ones(2, requires_grad=True), torch.ones(2)], torch.ones(2, 2)),
+        (torch.eye(2).to_sparse(), torch.eye(2)),
+        (torch.ones(2, dtype=torch.bfloat16), torch.ones(2)),
+        (TENSOR, [TENSOR[0], TENSOR[1]]),
+        ([], torch.zeros(0, 3)),
     ],
 )
 def test_the_same_in_another_form_agrees(found, wanted):
@@ -60,6 +65,8 @@ def test_the_same_in_another_form_agrees(found, wanted):
         ([TENSOR, TENSOR + 1], [TENSOR, TENSOR], "part 1, [0, 0]: 2 is not 1"),
         (7, {"a": 1}, "the type: a int where a dict was expected"),
         (1.0, "word", "the value"),
+        (np.ones(2), "word", "the value"),
+        (10**400, 1.0, "the type"),
         (math.nan, 1.0, "the number"),
         (1e9 + 1e6, 1e9, "the number"),
     ],
@@ -160,6 +167,8 @@ def test_values_are_shown_on_one_short_line():
         shown({"x": torch.tensor([[1.5, 2.0]]), "n": 3})
         == "x = [[1.5, 2. ]] of shape (1, 2), n = 3"
     )
+    for other in (torch.eye(2).to_sparse(), torch.ones(2, dtype=torch.bfloat16)):
+        assert "1." in shown(other)
     long = shown(torch.arange(10_000.0))
     assert "\n" not in long and len(long) <= 160 and "..." in long
     assert shown("a\nb " * 100).endswith(" ...")
