@@ -172,8 +172,8 @@ def write(only: Sequence[str] | None = None, folder: Path | None = None) -> int:
         nb = notebook.read(path)
         complete(nb, path)
         notebook.save(path, nb)
-        rewrite(path)
-        changed = notebook.save(student_path(path), student(notebook.read(path), path))
+        changed = rewrite(path)
+        changed |= notebook.save(student_path(path), student(notebook.read(path), path))
         say(f"{path.stem:32} {'rewritten' if changed else 'unchanged'}")
     return 0
 
