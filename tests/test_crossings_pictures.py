@@ -4,7 +4,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from dlrm_mini import style
@@ -166,13 +165,16 @@ def test_planted_and_found_are_drawn_in_one_scale(findings):
     assert np.ma.getmaskarray(planted.get_array())[~lower].all()
 
 
-def test_planted_triples_stand_out_among_the_bars(findings):
+def test_what_a_model_missed_asks(findings):
     shown, world, _ = findings
-    bars = shown.draw("third").axes[-1]
-    colours = [bar.get_facecolor() for bar in bars.patches]
-    assert colours == [to_rgba(style.BLUE), to_rgba(style.GREY)]
-    strength = world.log.planted_triples()[world.log.triples[0]]
-    assert [line.get_xdata()[0] for line in bars.lines] == [pytest.approx(strength)]
+    column, row = sorted(map(list(shown.names).index, world.log.triples[0][:2]))
+    shown.learned["third"]["pairs"] = [list(line) for line in shown.learned["third"]["pairs"]]
+    shown.learned["third"]["pairs"][row][column] = 0.0
+    planted, found = (
+        {text.get_position() for text in axes.texts if text.get_text() == "?"}
+        for axes in shown.draw("third").axes
+    )
+    assert not planted and found == {(column, row)}
 
 
 def test_blocks_of_both_ways_are_one_cell(findings):

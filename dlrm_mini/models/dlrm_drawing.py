@@ -50,8 +50,8 @@ def draw(config: DLRMConfig, stage: int = len(STAGES)) -> Figure:
     axes = picture.add_axes((0, 0, 1, 0.92))
     axes.set(xlim=(0, 100), ylim=(0, 50.6))
     axes.set_axis_off()
-    total, tables = sum(config.parameters().values()), config.parameters()["embeddings"]
-    title = f"DLRM: {total:,} parameters, {tables / total:.2%} of them in embedding tables"
+    total = sum(config.parameters().values())
+    title = f"{total:,} parameters: where do they sit?"
     if stage < len(STAGES):
         title = f"Step {stage} of {len(STAGES)}: {STAGES[stage - 1]}"
     axes.set_title(title, loc="left", x=0.012, fontsize=12, fontweight="bold", color=style.INK)

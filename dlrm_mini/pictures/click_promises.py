@@ -20,17 +20,23 @@ def reliability(models: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]]) 
     Args:
         models: name -> the table of `metrics.reliability`, and the scores to write down.
     """
-    picture = Figure(figsize=(10.4, 3.5), layout="constrained")
+    picture = Figure(figsize=(10.4, 4.6), layout="constrained")
     panels = picture.subplots(1, len(models), sharey=True, squeeze=False)[0]
     for axes, (name, (table, written)) in zip(panels, models.items(), strict=True):
         axes.plot([0, 1], [0, 1], **style.LITERATURE)
-        axes.vlines(table["prediction"], table["prediction"], table["rate"], color=style.RED)
-        size = 12 + 160 * table["rows"] / table["rows"].sum()
+        axes.vlines(table["prediction"], table["prediction"], table["rate"], color=style.RED,
+                    linewidth=3)  # fmt: skip
+        size = 20 + 260 * table["rows"] / table["rows"].sum()
         axes.scatter(table["prediction"], table["rate"], s=size, color=style.BLUE, zorder=3)
-        axes.set(xlabel="promised", xlim=(0, 1), ylim=(0, 1), title=name)
-        words = "\n".join(f"{score} {value:.3f}" for score, value in written.items())
-        axes.text(0.04, 0.97, words, va="top", fontsize=9.5, transform=axes.transAxes)
+        axes.set(xlim=(0, 1), ylim=(0, 1), title=name)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+        scores = [f"{score} {value:.3f}" for score, value in written.items()]
+        lines = [" · ".join(scores[at : at + 2]) for at in range(0, len(scores), 2)]
+        axes.set_xlabel("\n".join(["promised", *lines]), linespacing=1.5)
     panels[0].set_ylabel("share of clicks")
+    picture.suptitle("Same order, other promises: whom would you pay?", x=0.01, ha="left",
+                     fontweight="bold", fontsize=14)  # fmt: skip
     return picture
 
 

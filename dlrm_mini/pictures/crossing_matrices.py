@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from dlrm_mini import style
 
 Floats = NDArray[np.float64]
+UNSEEN = 1 / 3  # of what was planted: a model that found less of a pair has missed it
 WRITTEN = 0.2  # of a matrix's largest cell: those above have their number written in
 
 
@@ -20,23 +22,20 @@ def matrices(
     names: Sequence[str],
     panels: Mapping[str, Floats],
     planted: Mapping[tuple[str, ...], float],
-    triples: Mapping[str, float] | None = None,
     *,
     title: str,
     label: str = "std of what a pair does, logits",
 ) -> Figure:
-    """Matrices of pairs side by side, what was planted framed in each; and bars of triples.
+    """Matrices of pairs side by side, what was planted framed in each.
 
     Args:
         names: of the n vectors.
         panels: title -> (n, n); the strictly lower triangle is drawn, all in one scale.
         planted: the planted pairs and triples of names -> strength; pairs of a triple are dotted.
-        triples: names of a triple, spaces between -> its strength, drawn as bars.
         title: what the picture shows.
         label: of the colour bar.
     """
-    bars = 0.25 if triples else 0.0
-    width = (0.9 - bars) / len(panels)
+    width = 0.9 / len(panels)
     picture = Figure(figsize=(10.4, 3.9), constrained_layout=False)  # laying out costs 100 ms
     lower = np.tri(len(names), k=-1, dtype=bool)
     limit = max(float(values[lower].max()) for values in panels.values())
@@ -57,18 +56,47 @@ def matrices(
         axes.spines[:].set_visible(False)
     scale = picture.add_axes((0.06 + len(panels) * width - 0.05, 0.19, 0.012, 0.64))
     picture.colorbar(image, cax=scale, label=label)
-    if triples:
-        axes = picture.add_axes((0.99 - bars + 0.11, 0.19, bars - 0.12, 0.64))
-        known = {" ".join(group): strength for group, strength in planted.items()}
-        for row, (triple, strength) in enumerate(triples.items()):
-            axes.barh(row, strength, color=style.BLUE if triple in known else style.GREY)
-            if triple in known:
-                axes.plot(known[triple], row, "|", color=style.RED, markersize=17, mew=2.5)
-        axes.set_yticks(range(len(triples)), list(triples), fontsize=8.5)
-        axes.set(ylim=(len(triples) - 0.4, -0.6), xlim=(0, 0.9), xlabel="logits", ylabel="triple")
-        axes.set_title("top triples")
-        axes.grid(axis="y", visible=False)
     picture.suptitle(title, x=0.02, y=0.985, ha="left", fontweight="bold", fontsize=12)
+    return picture
+
+
+def compare(
+    names: Sequence[str],
+    panels: Mapping[str, Floats],
+    planted: Mapping[tuple[str, ...], float],
+) -> Figure:
+    """What was planted and what a model found, in one scale; framed cells that it missed ask.
+
+    Args:
+        names: of the n vectors.
+        panels: title -> (n, n), what was planted first; the strictly lower triangle is drawn.
+        planted: the planted pairs and triples of names -> strength; pairs of a triple are dotted.
+    """
+    picture = Figure(figsize=(10.4, 5.4), constrained_layout=False)  # laying out costs 100 ms
+    lower = np.tri(len(names), k=-1, dtype=bool)
+    limit = max(float(values[lower].max()) for values in panels.values())
+    paper = LinearSegmentedColormap.from_list("paper", style.PAPER_TO_INK[:3])
+    first = next(iter(panels.values()))
+    for place, (words, values) in enumerate(panels.items()):
+        axes = picture.add_axes((0.07 + 0.48 * place, 0.15, 0.43, 0.7))
+        axes.imshow(np.ma.array(values, mask=~lower), cmap=paper, vmin=0, vmax=limit, aspect="auto")
+        for row, column in np.argwhere(lower & (first > WRITTEN * limit)):
+            missed = values[row, column] < UNSEEN * first[row, column]
+            text = "?" if missed else f"{values[row, column]:.1f}"
+            ink = "white" if values[row, column] > 0.7 * limit else "black"
+            axes.text(column, row, text, fontsize=20 if missed else 12, ha="center", va="center",
+                      color=style.RED if missed else ink,
+                      weight="bold" if missed else None)  # fmt: skip
+        _frames(axes, names, planted)
+        axes.set_xticks(range(len(names)), names, fontsize=11)
+        axes.set_yticks(range(len(names)), names, fontsize=11)
+        axes.set(xlim=(-0.5, len(names) - 1.5), ylim=(len(names) - 0.5, 0.5))
+        axes.set(xlabel="... and this one", ylabel="this feature ...", title=words)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+    picture.suptitle("What is missing on the right?", x=0.02, y=0.985, ha="left",
+                     fontweight="bold", fontsize=15)  # fmt: skip
     return picture
 
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Seeds = Mapping[str, Sequence[float]]  # variant -> one value per seed
 WRITTEN = 6  # pairs of a matrix whose number is written in
 UNUSED = "#EDEDED"
-SHADES = ("#CC8A00", "#FCE8C4", "#F7CE86", "#F0B44C", "#E69F00")  # of a pair, by its row
+SHADES = style.ORANGES  # of a pair, by its row
 
 
 def pair_order(names: Sequence[str], dim: int) -> Figure:

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 _FAINT = 0.005  # stars: a smaller push is not written in its cell
 _PUSHES = 5  # pairs with a bar of their own
 _TITLE: dict[str, Any] = {"fontsize": 12, "fontweight": "bold", "x": 0.01, "ha": "left"}
+_LOUD: dict[str, Any] = {"fontsize": 11.5, "fontweight": "bold"}
 _SIDES = ("the user's", "the movie's", "the time's")
 
 
@@ -67,8 +68,7 @@ def design_matrix(blocks: Sequence[Block], rows: Sequence[str]) -> Figure:
     left, ticks, names = 0.0, list[float](), list[str]()
     for block, colour in zip(blocks, style.PALETTE, strict=False):
         for (row, column), value in np.ndenumerate(block.values):
-            fill = colour if value else "white"
-            x = left + column
+            fill, x = colour if value else "white", left + column
             axes.add_patch(Rectangle((x, row - 0.5), 1, 1, facecolor=fill, edgecolor="#DDDDDD"))
             if value:
                 axes.text(x + 0.5, row, f"{value:.2g}", ha="center", va="center", fontsize=8,
@@ -86,8 +86,7 @@ def design_matrix(blocks: Sequence[Block], rows: Sequence[str]) -> Figure:
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    wide = sum(block.width for block in blocks)
-    axes.set_xlabel(f"columns: {len(ticks)} of {wide:,}")
+    axes.set_xlabel(f"columns: {len(ticks)} of {sum(block.width for block in blocks):,}")
     axes.set_title("A rating is a long row that is almost empty")
     return picture
 
@@ -101,8 +100,7 @@ def square_and_triangle(products: Floats, names: Sequence[str]) -> Figure:
     """
     n = len(names)
     picture = Figure(figsize=(10.4, 4.4), layout="constrained")
-    every = np.ones((n, n), bool)
-    diagonal = np.eye(n, dtype=bool)
+    every, diagonal = np.ones((n, n), bool), np.eye(n, dtype=bool)
     shown = {"the square": every, "its diagonal": diagonal, "one triangle": np.tril(every, -1)}
     limit = float(np.abs(products).max())
     panels = picture.subplots(1, 3, sharey=True)
@@ -182,23 +180,28 @@ def interaction_matrix(
         truth: the rating given, if there is one.
     """
     n = len(fields)
-    picture = Figure(figsize=(11.0, 5.2))
+    picture = Figure(figsize=(11.0, 6.0))
     picture.set_layout_engine("none")  # laying out would slow each redraw of the widget
-    left = picture.add_axes((0.185, 0.285, 0.40, 0.6))
+    left = picture.add_axes((0.175, 0.26, 0.40, 0.63))
     lower = np.where(np.tri(n, dtype=bool), pairs.T, np.nan)  # (n, n): row k, column j <= k
     across = np.subtract.outer(groups, groups) != 0
-    limit = max(0.25, float(np.abs(pairs[across]).max(initial=0)))  # biases may be larger
-    _cells(left, np.column_stack([linear, lower]), limit, _FAINT)  # (n, n + 1)
-    left.axvline(0.5, color=style.INK, linewidth=1.5)
     users, movies = (sum(group == side for group in groups) for side in (0, 1))
-    look: dict[str, Any] = {"fill": False, "edgecolor": style.INK, "linewidth": 2, "zorder": 5}
+    limit = max(0.25, float(np.abs(pairs[across]).max(initial=0)))  # biases may be larger
+    framed = np.zeros((n, n + 1), bool)
+    framed[users : users + movies, 1 : users + 1] = True
+    _cells(left, np.column_stack([linear, lower]), limit, _FAINT)  # (n, n + 1)
+    left.images[0].set_alpha(np.where(framed, 1.0, 0.25))  # what is not framed steps back
+    for number in left.texts:
+        column, row = map(int, number.get_position())
+        number.set(**(_LOUD if framed[row, column] else {"color": style.GREY}))
+    left.axvline(0.5, color=style.GREY, linewidth=1)
+    look: dict[str, Any] = {"fill": False, "edgecolor": style.INK, "linewidth": 3, "zorder": 5}
     left.add_patch(Rectangle((0.5, users - 0.5), users, movies, **look))
     labels = [shorten(field, 21) for field in fields]
-    left.set_yticks(range(n), labels, fontsize=8.5)
-    left.set_xticks(range(n + 1), ["by itself", *labels], rotation=40, ha="right", fontsize=8.5)
-    left.set(xlabel="by itself, or together with …", ylabel="field")
-    left.yaxis.set_label_coords(-0.415, 0.5)  # left alone, it would be looked for at each redraw
-    left.set_title("Every pair's push, in stars", fontsize=10.5)
+    left.set_yticks(range(n), labels, fontsize=10)
+    left.set_xticks(range(n + 1), ["by itself", *labels], rotation=40, ha="right", fontsize=10.5)
+    left.set(xlabel="by itself, or with …", ylabel="field", title="Every pair's push, in stars")
+    left.yaxis.set_label_coords(-0.375, 0.5)  # left alone, it would be looked for at each redraw
     right = picture.add_axes((0.79, 0.12, 0.2, 0.765))
     _waterfall(right, _steps(labels, linear, pairs, groups), bias, truth)
     picture.suptitle(title, **_TITLE)
@@ -230,7 +233,7 @@ def _waterfall(
 ) -> None:
     """From the bias to the prediction, a bar for each push."""
     level, path = bias, [bias]
-    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "zorder": 4}
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10.5, "zorder": 4}
     look |= {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
     axes.text(bias, -0.85, f"starts at {bias:.2f}", **look)
     for row, (_, push) in enumerate(steps):
@@ -246,10 +249,9 @@ def _waterfall(
         axes.text(truth, -1.5, f"gave {truth:.0f}", color=style.GREEN, **look)
         path.append(truth)
     axes.set(xlim=(min(path) - 0.8, max(path) + 0.8), ylim=(end + 1.8, -1.9))
-    axes.set_yticks(range(end), [name for name, _ in steps], fontsize=8)
-    axes.set(xlabel="stars", ylabel="push")
-    axes.set_title("Push by push", fontsize=10.5)
-    axes.yaxis.set_label_coords(-0.92, 0.5)
+    axes.set_yticks(range(end), [name for name, _ in steps], fontsize=10)
+    axes.set(xlabel="stars", ylabel="push", title="Push by push")
+    axes.yaxis.set_label_coords(-0.99, 0.5)
     axes.grid(axis="y", visible=False)
 
 

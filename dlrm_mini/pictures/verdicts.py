@@ -50,7 +50,7 @@ def _claim(axes: Axes, row: Row, left: float, y: float, judged: bool) -> None:
         mark(axes, (left, y), 0.27, row.verdict)
     else:
         axes.add_patch(Circle((left, y), 0.27, fill=False, edgecolor=style.GREY, linewidth=2.2))
-    title = textwrap.wrap(row.claim.sentence, 58)
+    title = textwrap.wrap(row.claim.sentence, 55)
     first = row.numbers[0]
     modelled = ", modelled" if row.kind == "modelled" else ""
     lines = [(one, 12.5, "bold", style.INK) for one in title]

@@ -95,8 +95,7 @@ class Findings:
         """What was planted beside what this arm found."""
         found = self.learned[arm]
         panels = {"planted": self.planted_matrix, f"found by {arm}": np.array(found["pairs"])}
-        title = f"What was planted, and what {arm} made of it"
-        return matrices.matrices(self.names, panels, self.planted, found["triples"], title=title)
+        return matrices.compare(self.names, panels, self.planted)
 
     def everybody(self) -> Figure:
         """What was planted beside what each arm found; "cat" alone finds nothing."""
