@@ -20,8 +20,8 @@ def watch() -> None:
 
     @functools.wraps(draw)
     def checked(canvas: FigureCanvasAgg) -> None:
+        draw(canvas)  # raises where matplotlib wants a renderer only, of a figure in the making
         _found.extend(text for text in problems(canvas.figure) if text not in _found)
-        draw(canvas)
 
     FigureCanvasAgg.draw = checked  # type: ignore[method-assign]
 

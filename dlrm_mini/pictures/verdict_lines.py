@@ -88,6 +88,7 @@ def where_is_the_line(lines: Sequence[Line], most: float, negligible: float) -> 
     axes.set_yticks([-place for place in range(len(lines))], labels)
     axes.set(
         xlim=(0, 128), ylim=(-len(lines) + 0.45, 0.55), xlabel="share of a step, %",
+        ylabel="what is said to be most, or negligible",
         xticks=range(0, 101, 10),
         title="Every dot is one case. The red line is a definition",
     )  # fmt: skip

@@ -153,7 +153,8 @@ def effects(found: Mapping[str, tuple[float, float]]) -> Figure:
     axes.text(2.1, -0.75, "twice its scatter", fontsize=10, color=style.INK)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set(
-        xscale="log", xlabel="difference, in units of its scatter over seeds",
+        xscale="log", ylabel="what is compared (chapter)",
+        xlabel="difference, in units of its scatter over seeds",
         ylim=(len(ordered) - 0.4, -1.1),
         title="How sure: what a second experimenter would probably see again",
     )  # fmt: skip
@@ -184,7 +185,7 @@ def retrial(
               markeredgewidth=2, label="new seeds, just now")  # fmt: skip
     axes.plot([], [], color=style.INK, linewidth=2, label="mean of all")
     axes.set_yticks(range(len(recorded)), [name.upper() for name in recorded])
-    axes.set(xlabel="test AUC, random split", ylim=(-0.6, len(recorded) - 0.4),
+    axes.set(xlabel="test AUC, random split", ylabel="model", ylim=(-0.6, len(recorded) - 0.4),
              title="Would another jury have said the same?")  # fmt: skip
     axes.grid(axis="y", visible=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
