@@ -1,7 +1,7 @@
 """Headless Chromium for the tests that look at pages: finding it, starting it.
 
-A test package that needs it says `from tests.chromium import browser  # noqa: F401` in its
-conftest and takes the fixture `browser`.
+`tests/conftest.py` takes the fixture `browser` from here, once for all: two playwright drivers in
+one process would clash.
 """
 
 import os

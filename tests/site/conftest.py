@@ -1,1 +1,0 @@
-from tests.chromium import browser  # noqa: F401
